@@ -1,0 +1,1 @@
+"""Make a scan: a simulated beamline, its plans, and replay of existing files."""

@@ -1,0 +1,1 @@
+"""Keep everything, standard, in Tiled."""

@@ -1,0 +1,1 @@
+"""Read the images that documents announce."""

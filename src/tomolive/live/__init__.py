@@ -1,0 +1,1 @@
+"""Documents to pictures, while the scan runs."""

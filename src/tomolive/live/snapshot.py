@@ -1,0 +1,109 @@
+"""The latest state of the live reconstruction: one writer, any number of readers, by version.
+
+Pictures are latest-wins: a reader that is slow sees fewer versions and delays nobody.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Plane = Literal["xy", "xz", "yz", "projection"]
+State = Literal["waiting", "darks", "flats", "projections", "unreadable", "finished", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture; ``pixels`` is (rows, columns) float32 and never written to after publication."""
+
+    plane: Plane
+    pixels: npt.NDArray[np.float32]
+    position: float
+    """Index of the plane in the volume (z for xy, y for xz, x for yz); frame number for a projection."""
+    version: int
+    """Grows whenever the pixels change, so that a viewer fetches only what is new to it."""
+    units: str = ""
+    """Of a pixel's value: '1/cm', '1/pixel', 'counts'."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the page's top line says."""
+
+    state: State = "waiting"
+    run_uid: str = ""
+    scan_id: int | None = None
+    sample: str = ""
+    plan: str = ""
+    frames_planned: int | None = None
+    """Projections that the start document promises; None if it does not say."""
+    frames_announced: int = 0
+    """Projections that documents have announced."""
+    frames_received: int = 0
+    """Projections that are in the pictures."""
+    missing: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of announced projections that no file holds."""
+    darks: int = 0
+    flats: int = 0
+    angle_first: float | None = None
+    """Degrees."""
+    angle_last: float | None = None
+    coverage: float = 0.0
+    """Degrees of the half turn that the received projections cover."""
+    coverage_wanted: float = 180.0
+    center: float | None = None
+    """Rotation centre in force, detector column."""
+    center_source: str = ""
+    """'given', 'provisional', 'estimated from 0 and 180 degrees', 'set on the page by ...'."""
+    filter: str = "ramp"
+    pixel_size_um: float | None = None
+    lag_s: float | None = None
+    """From the announcement of the newest frame to the picture that holds it, seconds."""
+    seconds_last_frame_to_final: float | None = None
+    message: str = ""
+    """What the user should know now, in plain words; empty if all is well."""
+    updated: float = 0.0
+    """Unix time."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a viewer needs, at one moment."""
+
+    version: int = 0
+    status: Status = field(default_factory=Status)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+
+class SnapshotStore:
+    """Holds the newest Snapshot; one thread publishes, any thread reads."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot()
+        self._changed = threading.Condition()
+
+    @property
+    def latest(self) -> Snapshot:
+        """The newest snapshot."""
+        return self._snapshot
+
+    def publish(self, status: Status, pictures: Mapping[str, Picture]) -> Snapshot:
+        """Replace the snapshot and wake everyone who waits for a newer one."""
+        with self._changed:
+            self._snapshot = Snapshot(self._snapshot.version + 1, status, dict(pictures))
+            self._changed.notify_all()
+            return self._snapshot
+
+    def wait_newer(self, version: int, timeout: float) -> Snapshot | None:
+        """Return a snapshot newer than ``version``, or None after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while self._snapshot.version <= version:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return None
+            return self._snapshot

@@ -1,0 +1,1 @@
+"""Pure reconstruction kernels: arrays in, arrays out."""

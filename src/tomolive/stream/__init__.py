@@ -1,0 +1,1 @@
+"""Move documents: codec, journal, hub, Publisher and RemoteDispatcher."""
