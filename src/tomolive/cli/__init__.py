@@ -1,53 +1,31 @@
-"""The command line: commands parse, load settings and call one function; errors become one line.
+"""The command line: commands parse, load settings and call one function; errors become one line."""
 
-Each command lives in a module of this package that is imported only when the command runs, so that
-``tomolive hub`` starts without waiting for numba, and acquisition without Tiled.
-"""
-
-import importlib
 import sys
 
 import click
 
 from tomolive import __version__
+from tomolive.cli.lazy import LazyGroup
 from tomolive.errors import TomoliveError
 
 COMMANDS = {
-    "archive": "catalog:archive",
-    "bench": "bench:bench",
-    "catalog": "catalog:catalog",
-    "check": "check:check",
-    "demo": "demo:demo",
-    "hub": "stream:hub",
-    "journal": "stream:journal",
-    "keys": "stream:keys",
-    "live": "live:live",
-    "replay": "acquire:replay",
-    "simulate": "acquire:simulate",
-    "spool": "stream:spool",
-    "watch": "stream:watch",
+    "archive": "tomolive.cli.catalog:archive",
+    "bench": "tomolive.cli.bench:bench",
+    "catalog": "tomolive.cli.catalog:catalog",
+    "check": "tomolive.cli.check:check",
+    "demo": "tomolive.cli.demo:demo",
+    "hub": "tomolive.cli.stream:hub",
+    "journal": "tomolive.cli.stream:journal",
+    "keys": "tomolive.cli.stream:keys",
+    "live": "tomolive.cli.live:live",
+    "replay": "tomolive.cli.replay:replay",
+    "simulate": "tomolive.cli.simulate:simulate",
+    "spool": "tomolive.cli.stream:spool",
+    "watch": "tomolive.cli.stream:watch",
 }
-"""Command -> module of this package : click command in it."""
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command's name, in alphabetical order."""
-        del ctx
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command ``cmd_name``."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        return getattr(importlib.import_module(f"tomolive.cli.{module}"), attribute)
-
-
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 @click.version_option(__version__, prog_name="tomolive")
 def group() -> None:
     """Make the data of a Bluesky run usable on another machine while the run is still going."""

@@ -1,0 +1,17 @@
+"""``tomolive bench``: figures beside what they are compared with."""
+
+import click
+
+from tomolive.cli.lazy import LazyGroup
+
+BENCHMARKS = {
+    "files": "tomolive.bench.files:files",
+    "page": "tomolive.bench.page:page",
+    "recon": "tomolive.bench.recon:recon",
+    "transport": "tomolive.bench.transport:transport",
+}
+
+
+@click.group(cls=LazyGroup, lazy=BENCHMARKS)
+def bench() -> None:
+    """Measure, and print each figure beside what it is compared with in the same run."""
