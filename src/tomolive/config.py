@@ -26,42 +26,52 @@ class Section(BaseModel):
 class HubSettings(Section):
     """The hub: where documents come in, are kept, and go out."""
 
-    native: str = Field("127.0.0.1:5569", description="HOST:PORT of the acknowledged, journaled protocol")
-    stock_in: str = Field("127.0.0.1:5567", description="HOST:PORT for unmodified bluesky Publishers")
-    stock_out: str = Field("127.0.0.1:5568", description="HOST:PORT for unmodified bluesky RemoteDispatchers")
-    http: str = Field("127.0.0.1:5570", description="HOST:PORT of /healthz and /metrics")
+    native: str = Field(
+        default="127.0.0.1:5569", description="HOST:PORT of the acknowledged, journaled protocol"
+    )
+    stock_in: str = Field(default="127.0.0.1:5567", description="HOST:PORT for unmodified bluesky Publishers")
+    stock_out: str = Field(
+        default="127.0.0.1:5568", description="HOST:PORT for unmodified bluesky RemoteDispatchers"
+    )
+    http: str = Field(default="127.0.0.1:5570", description="HOST:PORT of /healthz and /metrics")
 
 
 class FilesSettings(Section):
     """Reading image files."""
 
-    mounts: dict[str, str] = Field({}, description="path prefix in documents -> path prefix on this machine")
-    roots: tuple[str, ...] = Field((), description="folders that may be read; default: local sides of mounts")
-    patience_s: float = Field(
-        10.0, gt=0, description="seconds without a sign of life, then frames are missing"
+    mounts: dict[str, str] = Field(
+        default={}, description="path prefix in documents -> path prefix on this machine"
     )
-    memory_mb: int = Field(512, gt=0, description="megabytes of frames in flight")
+    roots: tuple[str, ...] = Field(
+        default=(), description="folders that may be read; default: local sides of mounts"
+    )
+    patience_s: float = Field(
+        default=10.0, gt=0, description="seconds without a sign of life, then frames are missing"
+    )
+    memory_mb: int = Field(default=512, gt=0, description="megabytes of frames in flight")
 
 
 class LiveSettings(Section):
     """The live reconstruction."""
 
-    center: float | None = Field(None, description="rotation centre, detector column; default: estimated")
-    filter: str = Field("ramp", description="reconstruction filter")
-    results: str = Field("tomolive-results", description="folder for slices and summaries")
-    threads: int = Field(2, ge=1, description="threads of the reconstruction kernels")
+    center: float | None = Field(
+        default=None, description="rotation centre, detector column; default: estimated"
+    )
+    filter: str = Field(default="ramp", description="reconstruction filter")
+    results: str = Field(default="tomolive-results", description="folder for slices and summaries")
+    threads: int = Field(default=2, ge=1, description="threads of the reconstruction kernels")
 
 
 class ViewSettings(Section):
     """The page."""
 
-    page: str = Field("127.0.0.1:8000", description="HOST:PORT of the page")
+    page: str = Field(default="127.0.0.1:8000", description="HOST:PORT of the page")
 
 
 class CatalogSettings(Section):
     """The catalog."""
 
-    uri: str = Field("http://127.0.0.1:8010", description="address of the Tiled server")
+    uri: str = Field(default="http://127.0.0.1:8010", description="address of the Tiled server")
 
 
 class Settings(Section):
