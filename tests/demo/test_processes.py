@@ -30,17 +30,8 @@ def _wait_gone(pid: int, timeout: float = 30.0) -> bool:
     return False
 
 
-HUB = ["hub", *(part for option in ("--native", "--in", "--out", "--http") for part in (option, "127.0.0.1:0"))]
-    "hub",
-    "--native",
-    "127.0.0.1:0",
-    "--in",
-    "127.0.0.1:0",
-    "--out",
-    "127.0.0.1:0",
-    "--http",
-    "127.0.0.1:0",
-]
+ANY = "127.0.0.1:0"
+HUB = ["hub", "--native", ANY, "--in", ANY, "--out", ANY, "--http", ANY]
 
 
 def test_a_service_is_ready_when_it_says_so_and_tells_where(tmp_path: Path) -> None:
