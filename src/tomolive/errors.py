@@ -11,6 +11,7 @@ The command line turns any of them into one line and exit code 2; a traceback me
     │   └── CodecError           bytes that are no document, or a document that cannot become bytes
     ├── JournalError             the hub's journal or the Publisher's spool is damaged or full
     ├── PermissionDeniedError    a peer may not do what it asked for
+    ├── RequestError             a page or a program asked for something that cannot be understood or granted
     ├── FileAccessError          an image file cannot be used
     │   ├── OutsideRootsError    a document names a file outside the allowed folders
     │   ├── UnknownLayoutError   no reader for this mimetype, spec or file layout
@@ -47,6 +48,10 @@ class JournalError(TomoliveError):
 
 class PermissionDeniedError(TomoliveError):
     """A peer may not do what it asked for."""
+
+
+class RequestError(TomoliveError):
+    """A page or a program asked for something that cannot be understood or granted."""
 
 
 class FileAccessError(TomoliveError):
