@@ -56,7 +56,7 @@ class Folder:
                 part.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
-                f"cannot make {error.filename}: {error.strerror}; choose a folder that can be written with --dir"
+                f"cannot make {error.filename}: {error.strerror}; choose another folder with --dir"
             ) from None
         if not os.access(self.root, os.W_OK):
             raise SettingsError(f"cannot write to {self.root}; choose another folder with --dir")
