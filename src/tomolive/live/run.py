@@ -1,0 +1,157 @@
+"""What is known of one tomography run: what the start document says, and what has come so far."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.live.ranges import Ranges
+from tomolive.live.rules import Kind, Rules, lookup
+from tomolive.live.snapshot import State
+from tomolive.live.streams import ImageStream, MonitorAngles
+
+_MICROMETRES = {
+    "um": 1.0,
+    "µm": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Consecutive frames of one kind."""
+
+    kind: Kind
+    run_uid: str
+    first: int
+    """Number of the first frame: projections count through the scan, darks and flats through their stream."""
+    array: npt.NDArray[np.generic]
+    """(n, rows, columns), as they are in the file."""
+    angles: npt.NDArray[np.float64] | None
+    """(n,), radians; only projections have angles, and none if the scan does not tell them."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know, in plain words."""
+
+    run_uid: str
+    text: str
+
+
+Output = Batch | Note
+
+
+class Scan:
+    """What is known of one tomography run."""
+
+    def __init__(self, start: Mapping[str, Any], rules: Rules) -> None:
+        self.start, self.rules = start, rules
+        self.run_uid: str = start["uid"]
+        self.scan_id: int | None = start.get("scan_id")
+        self.plan = str(start.get("plan_name", ""))
+        self.sample = str(rules.first_of(start, rules.sample) or "")
+        self.planned = _count(rules.first_of(start, rules.planned))
+        self.pixel_size_um = _pixel_size(start, rules)
+        self.references = _uids(rules.first_of(start, rules.references))
+        self.coverage_wanted = _coverage_wanted(start, rules)
+        self.streams: dict[str, ImageStream] = {}
+        self.monitors: dict[str, tuple[str, MonitorAngles]] = {}
+        self.data_keys: dict[str, str] = {}
+        self.camera: str | None = None
+        self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
+        self.darks = self.flats = 0
+        self.angle_first: float | None = None
+        self.angle_last: float | None = None
+        self.stop: Mapping[str, Any] | None = None
+        self.closed = False
+        self.failure = ""
+        self.unreadable = ""
+        self._doing: State = "waiting"
+
+    @property
+    def outcome(self) -> str:
+        """'success', 'abort', 'fail', or 'no stop document' as long as none has come."""
+        return str(self.stop.get("exit_status", "success")) if self.stop else "no stop document"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has stopped and every announced frame has come, or is known to be missing."""
+        return self.stop is not None and all(stream.complete for stream in self.streams.values())
+
+    @property
+    def state(self) -> State:
+        """What the top line of the page says."""
+        if self.failure:
+            return "failed"
+        if self.closed:
+            return "failed" if self.outcome == "fail" else "finished"
+        return "unreadable" if self.unreadable else self._doing
+
+    @property
+    def takes_projections(self) -> bool:
+        """Whether this run is a scan, not only darks and flats for another one."""
+        return bool(self.announced or self.received or self.missing)
+
+    def note(self, text: str) -> Note:
+        """Return a note about this run."""
+        return Note(self.run_uid, text)
+
+    def fail(self, reason: str) -> list[Output]:
+        """Give this run up."""
+        self.failure = reason
+        return [self.note(reason)]
+
+    def received_frames(self, kind: Kind, count: int) -> None:
+        """Count frames that came, and follow what the scan is doing."""
+        self.unreadable = ""
+        if kind == "dark":
+            self.darks, self._doing = self.darks + count, "darks"
+        elif kind == "flat":
+            self.flats, self._doing = self.flats + count, "flats"
+        else:
+            self._doing = "projections"
+
+
+def in_words(ranges: Iterable[tuple[int, int]], most: int = 5) -> str:
+    """Return half-open ranges as people write them.
+
+    >>> in_words([(3, 4), (10, 20)])
+    '3, 10 to 19'
+    """
+    parts = [f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in ranges]
+    more = f" and {len(parts) - most} more ranges" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _uids(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(str(uid) for uid in value) if isinstance(value, list | tuple) else ()
+
+
+def _pixel_size(start: Mapping[str, Any], rules: Rules) -> float | None:
+    for length in rules.pixel_size:
+        size = lookup(start, length.key)
+        units = (length.units_key and lookup(start, length.units_key)) or length.units
+        if isinstance(size, int | float) and size > 0 and units in _MICROMETRES:
+            return float(size) * _MICROMETRES[units]
+    return None
+
+
+def _coverage_wanted(start: Mapping[str, Any], rules: Rules) -> float:
+    ends = [lookup(start, key) for key in rules.angle_range or ()]
+    if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
+        return min(180.0, abs(ends[1] - ends[0])) or 180.0
+    return 180.0

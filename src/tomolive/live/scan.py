@@ -1,0 +1,358 @@
+"""Documents and frames in; darks, flats and projections at their angles out. Values only, no I/O.
+
+:class:`ScanReader` follows any number of runs at once. Everything that it knows of a run is kept under the
+run's uid; which frames are what is told by :mod:`tomolive.live.rules`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ScanError
+from tomolive.files.frames import Frames, MissingFrames
+from tomolive.live.pairing import Paired
+from tomolive.live.rules import Kind, Rules, choose, first_match, shipped_rules
+from tomolive.live.run import Batch, Note, Output, Scan, in_words
+from tomolive.live.streams import (
+    Column,
+    ImageStream,
+    MonitorAngles,
+    angle_column,
+    choose_camera,
+    find_scalar,
+    frames_per_event,
+    planned_angles,
+)
+
+_WAITING_LIMIT = 1 << 30
+_RUNS_KEPT = 16
+_STREAM_STRIDE = 1_000_000
+
+
+class ScanReader:
+    """Understands runs as tomography scans.
+
+    Parameters
+    ----------
+    rules
+        tried in this order; the shipped ones by default.
+    waiting_limit
+        bytes of frames of one stream that may wait for their angles.
+    """
+
+    def __init__(self, rules: Iterable[Rules] | None = None, waiting_limit: int = _WAITING_LIMIT) -> None:
+        self._rules = list(rules) if rules is not None else shipped_rules()
+        self._limit = waiting_limit
+        self._scans: OrderedDict[str, Scan] = OrderedDict()
+        self._scan_of: dict[str, Scan] = {}
+
+    def scan(self, run_uid: str) -> Scan | None:
+        """Return what is known of a run, or None if it is no tomography scan (or long past)."""
+        return self._scans.get(run_uid)
+
+    def document(self, name: str, doc: Any) -> list[Output]:
+        """Take one document, as bluesky's ``func(name, doc)``."""
+        if name == "start":
+            return self._start(doc)
+        if name == "event_page":
+            from event_model import unpack_event_page
+
+            return [out for event in unpack_event_page(doc) for out in self.document("event", event)]
+        scan = self._scan_for(name, doc)
+        if scan is None or scan.failure:
+            return []
+        try:
+            return getattr(self, f"_{name}")(scan, doc)
+        except ScanError as error:
+            return scan.fail(str(error))
+
+    def frames(self, frames: Frames) -> list[Output]:
+        """Take frames, or scalars that lay in a file."""
+        scan = self._scans.get(frames.run_uid)
+        stream = scan.streams.get(frames.descriptor_uid) if scan else None
+        if scan is None or stream is None or scan.failure:
+            return []
+        column = stream.columns.get(frames.data_key)
+        try:
+            if column:
+                stream.add_numbers(column, frames.first, frames.array)
+            elif frames.data_key == stream.image_key:
+                self._announce(scan, stream, frames.first, frames.last)
+                stream.pairing.add_frames(frames.first, frames.array)
+            return self._paired(scan, stream)
+        except ScanError as error:
+            return scan.fail(str(error))
+
+    def missing(self, missing: MissingFrames) -> list[Output]:
+        """Take word of announced frames that no file holds."""
+        scan = self._scans.get(missing.run_uid)
+        stream = scan.streams.get(missing.descriptor_uid) if scan else None
+        if scan is None or stream is None:
+            return []
+        is_image = missing.data_key == stream.image_key
+        if not is_image and missing.data_key not in stream.columns:
+            return []
+        if not missing.final:
+            if scan.unreadable == missing.reason:
+                return []
+            scan.unreadable = missing.reason
+            return [scan.note(missing.reason)]
+        if is_image:
+            return self._lose(scan, stream, [(missing.first, missing.last)], missing.reason)
+        repeat = max(1, stream.per_event // stream.columns[missing.data_key].per_event)
+        stream.pairing.give_up(missing.first * repeat, missing.last * repeat)
+        return self._paired(scan, stream, missing.reason)
+
+    def close(self, run_uid: str) -> list[Output]:
+        """End a run: what has not come by now is missing."""
+        scan = self._scans.get(run_uid)
+        if scan is None or scan.closed:
+            return []
+        out: list[Output] = []
+        for stream in scan.streams.values():
+            stream.ask_monitor(last=True)
+            out += self._paired(scan, stream)
+            waiting = stream.pairing.waiting
+            out += self._lose(scan, stream, waiting, "their angles did not come")
+            left = stream.announced.without(stream.received, stream.missing)
+            out += self._lose(scan, stream, left, "announced, but not in any file")
+        scan.closed = True
+        self._forget_documents(scan)
+        return out
+
+    # -- documents ------------------------------------------------------------------------------------------
+
+    def _scan_for(self, name: str, doc: Mapping[str, Any]) -> Scan | None:
+        if name in ("descriptor", "stop", "stream_resource", "resource"):
+            return self._scans.get(doc.get("run_start", ""))
+        return self._scan_of.get(doc.get("descriptor", ""))
+
+    def _start(self, doc: Mapping[str, Any]) -> list[Output]:
+        if doc["uid"] in self._scans:
+            return []
+        rules = choose(self._rules, doc)
+        if rules is None:
+            plan = doc.get("plan_name", "a plan without a name")
+            return [Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone")]
+        scan = self._scans[doc["uid"]] = Scan(doc, rules)
+        for uid in [uid for uid, old in self._scans.items() if old.closed or old.failure][:-_RUNS_KEPT]:
+            self._forget_documents(self._scans.pop(uid))
+        return [scan.note(f"understood by the rules {rules.name!r}")]
+
+    def _descriptor(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        if doc["uid"] in self._scan_of:
+            return []
+        self._scan_of[doc["uid"]] = scan
+        name, rules = doc.get("name", "primary"), scan.rules
+        cameras = choose_camera(rules, scan.start, doc)
+        kind = rules.kind_of_stream(scan.start, name)
+        frame_kind = None
+        if kind is None and rules.frame_kinds:
+            frame_kind = find_scalar(rules.frame_kinds.data_key, doc)
+        if kind is None and frame_kind is None:
+            self._add_monitor(scan, name, doc)
+            return (
+                [scan.note(f"stream {name!r} holds images of no known kind; left alone")] if cameras else []
+            )
+        if not cameras:
+            return [scan.note(f"stream {name!r} should hold {kind}s, but has no images")]
+        return self._add_stream(scan, name, kind, frame_kind, cameras, doc)
+
+    def _add_monitor(self, scan: Scan, name: str, doc: Mapping[str, Any]) -> None:
+        for source in scan.rules.angles:
+            key = find_scalar(source.reading, doc) if first_match([name], source.monitor) else None
+            if key:
+                units = doc["data_keys"][key].get("units") or source.units or "deg"
+                scan.monitors[doc["uid"]] = (key, MonitorAngles(units))
+
+    def _add_stream(
+        self,
+        scan: Scan,
+        name: str,
+        kind: Kind | None,
+        frame_kind: str | None,
+        cameras: list[str],
+        doc: Mapping[str, Any],
+    ) -> list[Output]:
+        out: list[Output] = []
+        if scan.camera is None:
+            scan.camera = cameras[0]
+            if len(cameras) > 1:
+                others = ", ".join(cameras[1:])
+                out.append(scan.note(f"several cameras: {scan.camera} is reconstructed, {others} is not"))
+        if scan.camera not in cameras:
+            return [*out, scan.note(f"stream {name!r} is of another camera, {cameras[0]}; left alone")]
+        columns = [Column("kind", frame_kind)] if frame_kind else []
+        monitor = angles = None
+        if kind in (None, "projection"):
+            column, monitor, angles, times = self._angles(scan, doc)
+            columns += [c for c in (column, times) if c]
+            if not (column or monitor or angles is not None):
+                out.append(scan.note(f"the angles of stream {name!r} are not in its documents"))
+        stream = ImageStream(
+            name,
+            scan.camera,
+            kind,
+            per_event=frames_per_event(doc["data_keys"][scan.camera], image=True),
+            base=_STREAM_STRIDE * sum(s.kind in (None, "projection") for s in scan.streams.values()),
+            columns=columns,
+            monitor=monitor,
+            angles=angles,
+            limit_bytes=self._limit,
+        )
+        scan.streams[doc["uid"]] = stream
+        return out
+
+    def _angles(
+        self, scan: Scan, doc: Mapping[str, Any]
+    ) -> tuple[Column | None, MonitorAngles | None, npt.NDArray[np.float64] | None, Column | None]:
+        """Return the first source that applies: a column, a monitor (with its times), or planned angles."""
+        for source in scan.rules.angles:
+            if column := angle_column(source, scan.start, doc):
+                return column, None, None, None
+            if source.monitor and scan.monitors:
+                times = find_scalar(source.times, doc)
+                return (
+                    None,
+                    next(iter(scan.monitors.values()))[1],
+                    None,
+                    Column("time", times) if times else None,
+                )
+            if (angles := planned_angles(source, scan.start)) is not None:
+                return None, None, angles, None
+        return None, None, None, None
+
+    def _event(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        if doc["descriptor"] in scan.monitors:
+            return self._monitor_event(scan, doc)
+        stream = scan.streams.get(doc["descriptor"])
+        if stream is None:
+            return []
+        index = doc["seq_num"] - 1
+        if stream.image_key in doc["data"]:
+            first, last = index * stream.per_event, (index + 1) * stream.per_event
+            self._announce(scan, stream, first, last)
+            if stream.monitor and not any(c.meaning == "time" for c in stream.columns.values()):
+                stream.monitor.add_times(first, _frame_times(doc, stream.image_key, stream.per_event))
+        for key, column in stream.columns.items():
+            if key in doc["data"] and not isinstance(doc["data"][key], str):
+                stream.add_numbers(column, index * column.per_event, doc["data"][key])
+        return self._paired(scan, stream)
+
+    def _monitor_event(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        key, monitor = scan.monitors[doc["descriptor"]]
+        monitor.add_reading(doc["timestamps"].get(key, doc["time"]), float(doc["data"][key]))
+        return [out for s in scan.streams.values() if s.monitor is monitor for out in self._paired(scan, s)]
+
+    def _stream_resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        scan.data_keys[doc["uid"]] = doc["data_key"]
+        return []
+
+    def _stream_datum(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        stream = scan.streams.get(doc["descriptor"])
+        if stream is None or scan.data_keys.get(doc["stream_resource"]) != stream.image_key:
+            return []
+        first, last = (doc["seq_nums"][end] - 1 for end in ("start", "stop"))
+        self._announce(scan, stream, first * stream.per_event, last * stream.per_event)
+        return []
+
+    def _resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:  # noqa: ARG002
+        return []
+
+    _datum = _datum_page = _resource
+
+    def _stop(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        scan.stop = doc
+        out: list[Output] = []
+        for stream in scan.streams.values():
+            stream.ask_monitor(last=True)
+            out += self._paired(scan, stream)
+        if scan.outcome != "success":
+            why = f": {doc['reason']}" if doc.get("reason") else ""
+            out.append(scan.note(f"the scan ended with {scan.outcome!r}{why}"))
+        return out
+
+    # -- frames ---------------------------------------------------------------------------------------------
+
+    def _announce(self, scan: Scan, stream: ImageStream, first: int, last: int) -> None:
+        for a, b in stream.announce(first, last):
+            if stream.kind in (None, "projection"):
+                scan.announced.add(stream.base + a, stream.base + b)
+
+    def _paired(self, scan: Scan, stream: ImageStream, why: str = "they have no angle") -> list[Output]:
+        stream.ask_monitor()
+        out: list[Output] = []
+        for paired in stream.pairing.take():
+            out += self._batches(scan, stream, paired)
+        return out + self._lose(scan, stream, stream.pairing.lost(), why)
+
+    def _batches(self, scan: Scan, stream: ImageStream, paired: Paired) -> list[Output]:
+        count = len(paired.array)
+        stream.received.add(paired.first, paired.first + count)
+        stream.missing.discard(paired.first, paired.first + count)
+        if stream.kind:
+            return [self._batch(scan, stream, stream.kind, paired, 0, count)]
+        rules = scan.rules.frame_kinds
+        kinds: list[Kind | None] = [
+            rules.values.get(int(value)) if rules else None for value in paired.numbers["kind"]
+        ]
+        out: list[Output] = []
+        edges = [0, *(i for i in range(1, count) if kinds[i] != kinds[i - 1]), count]
+        for a, b in pairwise(edges):
+            kind = kinds[a]
+            if kind != "projection":
+                number = stream.base + paired.first
+                scan.announced.discard(number + a, number + b)
+                scan.missing.discard(number + a, number + b)
+            if kind:
+                out.append(self._batch(scan, stream, kind, paired, a, b))
+        return out
+
+    def _batch(self, scan: Scan, stream: ImageStream, kind: Kind, paired: Paired, a: int, b: int) -> Batch:
+        angles = None
+        first = paired.first + a
+        scan.received_frames(kind, b - a)
+        if kind == "projection":
+            first += stream.base
+            scan.received.add(first, first + b - a)
+            scan.missing.discard(first, first + b - a)
+            if stream.has_angles:
+                angles = paired.numbers["angle"][a:b].copy()
+                degrees = np.rad2deg(angles)
+                scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
+                scan.angle_last = float(degrees[-1])
+        return Batch(kind, scan.run_uid, first, paired.array[a:b], angles)
+
+    def _lose(
+        self, scan: Scan, stream: ImageStream, ranges: Iterable[tuple[int, int]], why: str
+    ) -> list[Output]:
+        lost = [new for a, b in ranges for new in stream.missing.gaps(a, b)]
+        if not lost:
+            return []
+        for a, b in lost:
+            stream.missing.add(a, b)
+            if stream.kind in (None, "projection"):
+                scan.missing.add(stream.base + a, stream.base + b)
+        what = f"{stream.kind}s" if stream.kind else "frames"
+        return [scan.note(f"{what} {in_words(lost)} of stream {stream.name!r} are missing: {why}")]
+
+    def _forget_documents(self, scan: Scan) -> None:
+        """Forget the ids of a run that has ended; its counts stay."""
+        for uid in [uid for uid, owner in self._scan_of.items() if owner is scan]:
+            del self._scan_of[uid]
+
+
+def _frame_times(event: Mapping[str, Any], image_key: str, count: int) -> npt.NDArray[np.float64]:
+    """Return the Unix time (count,) of each frame of an event.
+
+    An event with a whole stack tells only when the acquisition began and when the event was made; the frames
+    are taken to lie evenly between.
+    """
+    began, ended = float(event["timestamps"].get(image_key, event["time"])), float(event["time"])
+    if count == 1:
+        return np.array([began])
+    return began + (ended - began) * (np.arange(count) + 0.5) / count

@@ -1,0 +1,210 @@
+"""One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ScanError
+from tomolive.geometry import to_radians
+from tomolive.live.pairing import Pairing
+from tomolive.live.ranges import Ranges
+from tomolive.live.rules import AngleSource, Kind, Rules, first_match, lookup
+
+MOST_FRAMES = 10_000_000
+"""A frame number beyond this is a mistake, not a scan; it bounds what a document can make us allocate."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data key that describes frames: an event scalar, or an array along the same index in a file."""
+
+    meaning: Literal["angle", "kind", "time"]
+    data_key: str
+    per_event: int = 1
+    units: str = "deg"
+
+
+class MonitorAngles:
+    """Angles at the frames' times, from readings of the stage that come in a stream of their own."""
+
+    def __init__(self, units: str) -> None:
+        self._units = units
+        self._times: list[float] = []
+        self._values: list[float] = []
+        self._asked: list[tuple[int, npt.NDArray[np.float64]]] = []
+
+    def add_reading(self, time: float, value: float) -> None:
+        """Add one reading; Unix time."""
+        self._times.append(time)
+        self._values.append(value)
+
+    def add_times(self, first: int, times: npt.NDArray[np.float64]) -> None:
+        """Ask for the angles of the frames from ``first`` on, taken at ``times``."""
+        self._asked.append((first, times))
+
+    def take(self, last: bool) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+        """Yield (first frame, angles in radians) for all frames that lie between two readings.
+
+        With ``last`` no further reading will come: later frames get the last one.
+        """
+        if not self._times:
+            return
+        order = np.argsort(self._times, kind="stable")
+        times, values = (
+            np.asarray(self._times)[order],
+            to_radians(np.asarray(self._values)[order], self._units),
+        )
+        asked, self._asked = self._asked, []
+        for first, wanted in asked:
+            known = len(wanted) if last else int(np.searchsorted(wanted, times[-1], side="right"))
+            if known:
+                yield first, np.interp(wanted[:known], times, values)
+            if known < len(wanted):
+                self._asked.append((first + known, wanted[known:]))
+
+
+class ImageStream:
+    """The frames of one camera in one stream of one run.
+
+    Parameters
+    ----------
+    kind
+        what all the frames are; None if each frame says so itself.
+    per_event
+        frames for each event (or index of a stream_datum).
+    base
+        number of the stream's first frame within the scan.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image_key: str,
+        kind: Kind | None,
+        *,
+        per_event: int,
+        base: int,
+        columns: Sequence[Column],
+        monitor: MonitorAngles | None,
+        angles: npt.NDArray[np.float64] | None,
+        limit_bytes: int,
+    ) -> None:
+        self.name, self.image_key = name, image_key
+        self.kind: Kind | None = kind
+        self.per_event, self.base, self.monitor = per_event, base, monitor
+        self.columns = {column.data_key: column for column in columns}
+        self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
+        names = {c.meaning for c in columns if c.meaning != "time"}
+        self.has_angles = "angle" in names or monitor is not None or angles is not None
+        if self.has_angles:
+            names.add("angle")
+        self.pairing = Pairing(names, limit_bytes)
+        if angles is not None:
+            self.pairing.add_numbers("angle", 0, angles)
+        self._planned = None if angles is None else len(angles)
+
+    def announce(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Documents promise frames ``[first, last)``; return those that are new.
+
+        Raises
+        ------
+        ScanError
+            if no scan has that many frames.
+        """
+        if not 0 <= first <= last <= MOST_FRAMES:
+            raise ScanError(f"stream {self.name!r} announces frames {first} to {last}: that cannot be right")
+        if self._planned is not None and last > self._planned:
+            self.pairing.give_up(max(first, self._planned), last)
+        return self.announced.add(first, last)
+
+    def add_numbers(self, column: Column, first: int, values: npt.ArrayLike) -> None:
+        """Add what ``column`` says of the frames from event ``first // column.per_event`` on."""
+        numbers = np.asarray(values, dtype=np.float64).reshape(-1)
+        repeat = max(1, self.per_event // column.per_event)
+        first, numbers = first * repeat, np.repeat(numbers, repeat)
+        if first + len(numbers) > MOST_FRAMES:
+            raise ScanError(f"{column.data_key!r} of stream {self.name!r} has a number for frame {first}")
+        if column.meaning == "time" and self.monitor:
+            self.monitor.add_times(first, numbers)
+        elif column.meaning == "angle":
+            self.pairing.add_numbers("angle", first, to_radians(numbers, column.units))
+        elif column.meaning == "kind":
+            self.pairing.add_numbers("kind", first, numbers)
+
+    def ask_monitor(self, last: bool = False) -> None:
+        """Take the angles that the monitor's readings now give."""
+        for first, angles in self.monitor.take(last) if self.monitor else ():
+            self.pairing.add_numbers("angle", first, angles)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every announced frame was received, or is known to be missing."""
+        return not self.announced.without(self.received, self.missing)
+
+
+def frames_per_event(data_key: Mapping[str, Any], image: bool) -> int:
+    """Return how many frames (or scalars) one event holds, from the shape that the descriptor tells."""
+    shape = [int(n or 1) for n in data_key.get("shape") or []]
+    ahead = shape[:-2] if image else shape
+    return max(1, int(np.prod(ahead))) if ahead else 1
+
+
+def choose_camera(rules: Rules, start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> list[str]:
+    """Return the data keys of ``descriptor`` that hold images; the one to use comes first."""
+    keys = descriptor.get("data_keys", {})
+    images = sorted(key for key, spec in keys.items() if _is_image(spec))
+    detectors = [str(name) for name in start.get("detectors") or []]
+    images.sort(
+        key=lambda key: next((i for i, d in enumerate(detectors) if key.startswith(d)), len(detectors))
+    )
+    named = rules.first_of(start, rules.image_key)
+    if named in keys:
+        images = [named, *(key for key in images if key != named)]
+    return images
+
+
+def _is_image(spec: Mapping[str, Any]) -> bool:
+    shape = [int(n or 1) for n in spec.get("shape") or []]
+    return "external" in spec and len(shape) >= 2 and shape[-1] > 1 and shape[-2] > 1
+
+
+def find_scalar(patterns: Sequence[str], descriptor: Mapping[str, Any]) -> str | None:
+    """Return the first data key of ``descriptor`` that matches and is not an image."""
+    keys = descriptor.get("data_keys", {})
+    return first_match([key for key, spec in keys.items() if not _is_image(spec)], patterns)
+
+
+def angle_column(
+    source: AngleSource, start: Mapping[str, Any], descriptor: Mapping[str, Any]
+) -> Column | None:
+    """Return the data key of ``descriptor`` in which ``source`` finds angles, or None.
+
+    Raises
+    ------
+    ScanError
+        if the angles' unit is not known.
+    """
+    named = source.data_key_in_start and lookup(start, source.data_key_in_start)
+    key = find_scalar([str(named)] if named else source.data_key, descriptor)
+    if key is None:
+        return None
+    spec = descriptor["data_keys"][key]
+    units = spec.get("units") or source.units
+    if not units:
+        raise ScanError(f"the angle {key!r} has no units in its data key: are they degrees or radians?")
+    to_radians(0.0, units)
+    return Column("angle", key, frames_per_event(spec, image=False), units)
+
+
+def planned_angles(source: AngleSource, start: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
+    """Return the angles (n,) in radians that the start document promises, or None."""
+    if not source.start:
+        return None
+    first, last, count = (lookup(start, str(key)) for key in (source.start, source.stop, source.count))
+    if first is None or last is None or not count or not 0 < int(count) <= MOST_FRAMES:
+        return None
+    angles = np.linspace(float(first), float(last), int(count), endpoint=source.endpoint)
+    return to_radians(angles, source.units or "deg")
