@@ -1,0 +1,60 @@
+"""``tomolive demo``: everything on this machine, with a simulated beamline."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Take one scan, print its figures, and end.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path("tomolive-demo"),
+    show_default=True,
+    help="Folder for image files, journal, catalog, results and logs.",
+)
+@click.option("--page", default="127.0.0.1:8000", show_default=True, help="HOST:PORT of the page.")
+@click.option("--rows", type=click.IntRange(2), default=256, show_default=True, help="Camera rows.")
+@click.option("--columns", type=click.IntRange(16), default=512, show_default=True, help="Camera columns.")
+@click.option("--projections", type=click.IntRange(2), default=720, show_default=True)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=36.0, show_default=True, help="Frames/s."
+)
+@click.option("--center", type=float, help="Rotation centre, detector column; default: found.")
+@click.option(
+    "--keep", type=click.IntRange(1), default=20, show_default=True, help="Scans whose images stay."
+)
+def demo(
+    once: bool,
+    json_file: Path | None,
+    directory: Path,
+    page: str,
+    rows: int,
+    columns: int,
+    projections: int,
+    rate: float,
+    center: float | None,
+    keep: int,
+) -> None:
+    """Run a simulated tomography beamline and reconstruct its scans while they run.
+
+    Starts a catalog, a hub, an archive and the live reconstruction with its page, each as a process on this
+    machine, and takes one fly scan after another until Ctrl-C.
+    """
+    from tomolive.demo.folder import Folder
+    from tomolive.demo.run import Plan, run
+
+    size = ["--rows", str(rows), "--columns", str(columns), "--projections", str(projections)]
+    plan = Plan(
+        scan=["simulate", "--count", "1", "--rate", str(rate), *size],
+        folder=Folder(directory.absolute()),
+        page=page,
+        center=center,
+        once=once,
+        again=True,
+        keep=keep,
+    )
+    run(plan, click.echo, json_file)

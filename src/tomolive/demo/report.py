@@ -1,0 +1,169 @@
+"""What a finished scan came to, in figures and in plain words."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomolive.demo.folder import Folder
+from tomolive.demo.truth import rms_error, stock_slice, true_slice
+from tomolive.errors import CatalogError
+
+ARCHIVE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one scan."""
+
+    summary: Mapping[str, Any]
+    """What the live reconstruction wrote."""
+    taken: int
+    """Projections that the RunEngine says it took, from the stop document in the catalog."""
+    opening: tuple[str, ...]
+    """Lines of Python that open the run."""
+    catalog: Path
+    center_true: float | None = None
+    errors: Mapping[str, float] | None = None
+    """Root-mean-square difference to the truth by plane, 1/pixel; only for a simulated scan."""
+    stock_error: float | None = None
+    """The same for scikit-image's iradon on the xy slice."""
+    scale: float | None = None
+    """Largest true attenuation, 1/pixel."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` writes."""
+        frames = self.summary["frames"]
+        values = {
+            "run_uid": self.summary["run_uid"],
+            "frames": {
+                "taken": self.taken,
+                "received": frames["received"],
+                "missing": sum(b - a for a, b in frames["missing"]) + self.taken - frames["announced"],
+                "missing_ranges": frames["missing"],
+            },
+            "center": self.summary["center"],
+            "center_source": self.summary["center_source"],
+            "slices": self.summary["slices"],
+            "slices_png": self.summary["slices_png"],
+            "seconds_last_frame_to_final": self.summary["seconds_last_frame_to_final"],
+            "catalog": str(self.catalog),
+            "open": list(self.opening),
+        }
+        if self.errors is not None:
+            values["center_true"] = self.center_true
+            values["errors"] = dict(self.errors)
+            values["stock_error_xy"] = self.stock_error
+        return values
+
+    def text(self) -> str:
+        """Return the figures in plain words."""
+        d, frames = self.as_dict(), self.as_dict()["frames"]
+        lines = [
+            "",
+            f"run {d['run_uid'][:8]}  {self.summary.get('sample') or ''}  {self.summary['outcome']}",
+            "  frames      {taken} taken, {received} received, {missing} missing".format(**frames),
+            f"  centre      {d['center']:.2f} ({d['center_source']})",
+            f"  final slices {d['seconds_last_frame_to_final']:.2f} s after the last frame",
+        ]
+        if self.errors is not None:
+            lines[3] = (
+                f"  centre      {d['center']:.2f} found, {self.center_true:.2f} true ({d['center_source']})"
+            )
+            lines.append(
+                f"  error       rms against the truth, in % of its largest value {self.scale:.4g}/pixel:"
+            )
+            lines += [f"    {plane}        {self._percent(error)}" for plane, error in self.errors.items()]
+            lines.append(
+                f"    xy, offline {self._percent(self.stock_error)}  (scikit-image iradon, same sinogram)"
+            )
+        lines.append(f"  pictures    {self.summary['slices_png']}")
+        lines.append("  open it     " + "\n              ".join(self.opening))
+        return "\n".join(lines) + "\n"
+
+    def _percent(self, error: float | None) -> str:
+        return "" if error is None or not self.scale else f"{100 * error / self.scale:.3f} %"
+
+
+def make_report(result: Path, folder: Folder, catalog_uri: str) -> Report:
+    """Read what the live reconstruction wrote to ``result``, and the same run from the catalog.
+
+    Raises
+    ------
+    CatalogError
+        if the run is not complete in the catalog in time.
+    """
+    summary = json.loads((result / "summary.json").read_text())
+    run = _finished_run(catalog_uri, summary["run_uid"])
+    tomography = run.metadata["start"].get("tomography", {})
+    stream = tomography["streams"]["projections"]
+    report = {
+        "summary": summary,
+        "taken": run.metadata["stop"]["num_events"].get(stream, 0),
+        "opening": opening_lines(folder, summary["run_uid"]),
+        "catalog": folder.catalog,
+    }
+    if "simulation" in tomography:
+        report |= _compare(run, tomography, summary)
+    return Report(**report)
+
+
+def opening_lines(folder: Folder, run_uid: str) -> tuple[str, str, str]:
+    """Return three lines of Python that open the run from its folder, with nothing else running."""
+    return (
+        "from tiled.client import from_uri; from tomolive.catalog.server import CatalogServer",
+        f"catalog = CatalogServer({str(folder.catalog)!r}, readable=[{str(folder.data)!r}]).start()",
+        f"run = from_uri(catalog.uri)[{run_uid!r}]",
+    )
+
+
+def _finished_run(catalog_uri: str, run_uid: str) -> Any:
+    """Return the run as the tiled client gives it, once its stop document is in the catalog."""
+    from tiled.client import from_uri
+
+    catalog = from_uri(catalog_uri)
+    deadline = time.monotonic() + ARCHIVE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if run_uid in catalog and (run := catalog[run_uid]).metadata.get("stop"):
+            return run
+        time.sleep(0.2)
+    raise CatalogError(
+        f"run {run_uid} is not complete in the catalog {ARCHIVE_TIMEOUT_S:.0f} s after its end"
+    )
+
+
+def _compare(run: Any, tomography: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare the slices with the sample that was simulated, and with an offline reconstruction."""
+    import tifffile
+
+    from tomolive.recon import normalize
+
+    image_key, streams = tomography["image_key"], tomography["streams"]
+    simulation = tomography["simulation"]
+    positions = summary["positions"]
+    scale = 1.0 if summary["units"] == "1/pixel" else summary["pixel_size_um"] * 1e-4
+    rows, columns = run[streams["projections"]][image_key].shape[-2:]
+    errors, largest = {}, 0.0
+    for plane, path in summary["slices"].items():
+        truth = true_slice(simulation, plane, positions[plane], rows, columns)
+        errors[plane] = rms_error(tifffile.imread(path) * scale, truth, plane)
+        largest = max(largest, float(truth.max()))
+
+    row = int(positions["xy"])
+    images = {
+        kind: np.asarray(run[stream][image_key][:, row : row + 1, :]) for kind, stream in streams.items()
+    }
+    angles = np.deg2rad(np.asarray(run[streams["projections"]][tomography["angle_key"]][:]).ravel())
+    sinogram = normalize(images["projections"], images["flats"], images["darks"])[:, 0]
+    stock = stock_slice(sinogram, angles, summary["center"])
+    stock_truth = true_slice(simulation, "xy", row, rows, stock.shape[-1])
+    return {
+        "center_true": simulation["rotation_center"],
+        "errors": errors,
+        "stock_error": rms_error(stock, stock_truth, "xy"),
+        "scale": largest,
+    }

@@ -1,0 +1,155 @@
+"""A demo or a replay on one machine: the services up, scans through them, a report at the end."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomolive.demo.folder import Folder
+from tomolive.demo.processes import Service, ServiceFailedError, Services
+from tomolive.demo.report import Report, make_report
+from tomolive.errors import SettingsError
+
+ANY_PORT = "127.0.0.1:0"
+RESULT_TIMEOUT_S = 120.0
+"""The volume of work that may be left when the last frame is taken, on a slow machine."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    ``scan`` are the arguments of a ``tomolive`` command that takes one scan; ``--hub`` and ``--data`` are
+    added.
+    """
+
+    scan: Sequence[str]
+    folder: Folder
+    page: str = "127.0.0.1:8000"
+    """HOST:PORT of the page."""
+    center: float | None = None
+    """Rotation centre, detector column; None: estimated."""
+    once: bool = False
+    again: bool = False
+    """Without ``once``: one scan after another (a demo), or one and then the page stays (a replay)."""
+    keep: int = 20
+    """Scans whose image files are kept, when scans are taken again and again."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The services of one machine, and where they are."""
+
+    services: Services
+    folder: Folder
+    hub: str
+    catalog: str
+    page: str
+    archive: Service
+
+    def take(self, scan: Sequence[str], timeout: float) -> Path:
+        """Run one scan to its end; return the folder that the live reconstruction made for it.
+
+        Raises
+        ------
+        ServiceFailedError
+            if the scan or a service fails, or no result appears.
+        """
+        known = set(_results(self.folder))
+        arguments = [*scan, "--hub", self.hub, "--data", str(self.folder.data)]
+        process = self.services.spawn("scan", arguments)
+        code = self.services.wait(process, timeout)
+        if code:
+            raise ServiceFailedError(process.last_words().removeprefix("tomolive: "))
+        deadline = time.monotonic() + RESULT_TIMEOUT_S
+        while not (new := set(_results(self.folder)) - known):
+            self.services.check()
+            if time.monotonic() > deadline:
+                raise ServiceFailedError(
+                    f"no slices appeared for this scan; see {self.folder.logs / 'live.log'}"
+                )
+            time.sleep(0.1)
+        return new.pop()
+
+
+def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report | None:
+    """Do what ``plan`` says until it is done, or until KeyboardInterrupt; return the last scan's report.
+
+    Raises
+    ------
+    SettingsError, AddressError
+        if a folder cannot be written or a port is taken.
+    ServiceFailedError
+        if a process fails; its log says more.
+    """
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise SettingsError(f"cannot write {json_file}: {json_file.absolute().parent} is not a folder")
+    plan.folder.create()
+    say("starting catalog, hub, archive and live reconstruction ...")
+    with _running(plan) as running:
+        say(f"watch it here: {running.page}    (Ctrl-C ends everything)")
+        report = None
+        while True:
+            result = running.take(plan.scan, timeout=3600)
+            report = make_report(result, plan.folder, running.catalog)
+            say(report.text())
+            if json_file is not None:
+                _write_json(json_file, report.as_dict())
+            if plan.once:
+                return report
+            if not plan.again:
+                say(f"the page stays: {running.page}    (Ctrl-C ends everything)")
+                _stay(running)
+            _forget_old_images(plan.folder.data, plan.keep)
+
+
+@contextmanager
+def _running(plan: Plan) -> Iterator[Running]:
+    folder = plan.folder
+    environ = {"TOMOLIVE_SPOOL": str(folder.spool)}
+    with Services(folder.logs, environ) as services:
+        catalog = services.start(
+            "catalog",
+            ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, "--readable", str(folder.data)],
+        ).fields["uri"]
+        bind = [part for option in ("--native", "--in", "--out", "--http") for part in (option, ANY_PORT)]
+        hub = services.start("hub", ["hub", "--journal", str(folder.journal), *bind]).fields["native"]
+        archive = services.start("archive", ["archive", "--hub", hub, "--catalog", catalog])
+        live = ["live", "--hub", hub, "--root", str(folder.data), "--page", plan.page]
+        live += ["--results", str(folder.results), "--start", "new"]
+        if plan.center is not None:
+            live += ["--center", str(plan.center)]
+        page = services.start("live", live).fields["page"]
+        yield Running(services, folder, hub, catalog, page, archive)
+
+
+def _stay(running: Running) -> None:
+    while True:
+        running.services.check()
+        time.sleep(0.5)
+
+
+def _results(folder: Folder) -> Iterator[Path]:
+    return (summary.parent for summary in folder.results.glob("*/summary.json"))
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _forget_old_images(data: Path, keep: int) -> None:
+    """Remove the image files of all but the newest scans, so that an endless demo does not fill the disk."""
+    scans = sorted(data.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in scans[keep:]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
