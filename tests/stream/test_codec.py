@@ -199,6 +199,14 @@ def itself():
     return loop
 
 
+def deep():
+    """Return mappings in mappings, deeper than any guard of the C stack would survive."""
+    doc = {}
+    for _ in range(100_000):
+        doc = {"a": doc}
+    return doc
+
+
 REFUSED = {
     "objects": (np.array([None, {}]), r"event\.data\.x.*object"),
     "objects in fields": (np.zeros(1, dtype=[("a", "O")]), r"event\.data\.x.*object"),
@@ -217,6 +225,7 @@ REFUSED = {
     "object": (object(), r"event\.data\.x.*builtins\.object"),
     "function": (print, r"event\.data\.x.*builtin_function"),
     "itself": (itself(), r"event\.data\.x.*contains itself"),
+    "deep": (deep(), r"event\.data\.x.*nested too deeply"),
     "half a character": ("\ud800", r"event\.data\.x.*UTF-8"),
     "half a character in a key": ({"\ud800": 1}, r"event\.data\.x.*UTF-8"),
 }
