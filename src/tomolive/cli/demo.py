@@ -49,7 +49,7 @@ def demo(
 
     size = ["--rows", str(rows), "--columns", str(columns), "--projections", str(projections)]
     plan = Plan(
-        scan=["simulate", "--count", "1", "--rate", str(rate), *size],
+        scan=lambda n: ["simulate", "--count", "1", "--seed", str(n), "--rate", str(rate), *size],
         folder=Folder(directory.absolute()),
         page=page,
         center=center,

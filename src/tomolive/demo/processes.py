@@ -52,13 +52,10 @@ class Services:
     ----------
     logs : Path
         Folder for one log file for each service.
-    environ : mapping
-        Environment of the children, beside this process's own.
     """
 
-    def __init__(self, logs: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._environ = dict(environ or {})
         self._running: list[Service] = []
 
     def __enter__(self) -> "Services":
@@ -96,7 +93,7 @@ class Services:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environ, **(environ or {})},
+                env={**os.environ, **(environ or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )

@@ -1,5 +1,6 @@
 """A demo or a replay on one machine: the services up, scans through them, a report at the end."""
 
+import itertools
 import json
 import shutil
 import time
@@ -25,11 +26,11 @@ Say = Callable[[str], None]
 class Plan:
     """What is to be run.
 
-    ``scan`` are the arguments of a ``tomolive`` command that takes one scan; ``--hub`` and ``--data`` are
-    added.
+    ``scan(n)`` gives the arguments of a ``tomolive`` command that takes the n-th scan; ``--hub``, ``--data``
+    and ``--spool`` are added.
     """
 
-    scan: Sequence[str]
+    scan: Callable[[int], Sequence[str]]
     folder: Folder
     page: str = "127.0.0.1:8000"
     """HOST:PORT of the page."""
@@ -62,8 +63,8 @@ class Running:
             if the scan or a service fails, or no result appears.
         """
         known = set(_results(self.folder))
-        arguments = [*scan, "--hub", self.hub, "--data", str(self.folder.data)]
-        process = self.services.spawn("scan", arguments)
+        where = ["--hub", self.hub, "--data", str(self.folder.data), "--spool", str(self.folder.spool)]
+        process = self.services.spawn("scan", [*scan, *where])
         code = self.services.wait(process, timeout)
         if code:
             raise ServiceFailedError(process.last_words().removeprefix("tomolive: "))
@@ -78,7 +79,7 @@ class Running:
         return new.pop()
 
 
-def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report | None:
+def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
     """Do what ``plan`` says until it is done, or until KeyboardInterrupt; return the last scan's report.
 
     Raises
@@ -94,9 +95,8 @@ def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report | None:
     say("starting catalog, hub, archive and live reconstruction ...")
     with _running(plan) as running:
         say(f"watch it here: {running.page}    (Ctrl-C ends everything)")
-        report = None
-        while True:
-            result = running.take(plan.scan, timeout=3600)
+        for number in itertools.count():
+            result = running.take(plan.scan(number), timeout=3600)
             report = make_report(result, plan.folder, running.catalog)
             say(report.text())
             if json_file is not None:
@@ -107,13 +107,13 @@ def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report | None:
                 say(f"the page stays: {running.page}    (Ctrl-C ends everything)")
                 _stay(running)
             _forget_old_images(plan.folder.data, plan.keep)
+    raise AssertionError("scans are counted without end")
 
 
 @contextmanager
 def _running(plan: Plan) -> Iterator[Running]:
     folder = plan.folder
-    environ = {"TOMOLIVE_SPOOL": str(folder.spool)}
-    with Services(folder.logs, environ) as services:
+    with Services(folder.logs) as services:
         catalog = services.start(
             "catalog",
             ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, "--readable", str(folder.data)],
