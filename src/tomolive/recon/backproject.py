@@ -1,0 +1,196 @@
+"""Backprojection of filtered projections into planes, one batch at a time, in place.
+
+The inversion of the Radon transform by filtered backprojection (Kak and Slaney 1988, eq. 39 of chapter 3):
+``f(x, y) = sum over angles of w q_t(center + x cos t + y sin t)``, where ``q_t`` is the filtered row at the angle
+``t`` and the weights add up to pi. Between columns ``q_t`` is interpolated linearly; beyond the detector it is zero.
+
+Every kernel samples the same positions with the same interpolation, so that a pixel has the same value in whichever plane, batch or
+block it is computed. They run without the GIL and use no threads of their own.
+
+Layout
+------
+*Guarded* rows carry one zero in front and two behind, so that a position clipped to the guard reads zero and
+the kernels need no branch. Planes along the rotation axis, and blocks of slices, have the detector row as the
+contiguous axis: the position is then the same for a whole vector of rows.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+GUARDS = 3
+"""Columns that guarding adds: one before, two after."""
+
+_FLOAT = np.float32
+_TILE = 32
+
+
+def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Return rows (n, columns) times weights (n,), with guards: (n, columns + 3)."""
+    count, columns = rows.shape
+    out = np.zeros((count, columns + GUARDS), np.float32)
+    np.multiply(rows, np.asarray(weights, np.float32)[:, np.newaxis], out=out[:, 1:-2])
+    return out
+
+
+def lanes(filtered: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Return filtered projections (n, rows, columns), weighted and guarded, rows last: (n, columns + 3, rows)."""
+    count, rows, columns = filtered.shape
+    out = np.empty((count, columns + GUARDS, rows), np.float32)
+    _turn(filtered, np.asarray(weights, np.float32), out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _turn(filtered, weights, out):
+    count, rows, columns = filtered.shape
+    for a in range(count):
+        out[a, 0] = 0
+        out[a, columns + 1 :] = 0
+        # by tiles, so that reading and writing both stay in the cache
+        for first in range(0, columns, _TILE):
+            for row in range(rows):
+                for column in range(first, min(first + _TILE, columns)):
+                    out[a, column + 1, row] = filtered[a, row, column] * weights[a]
+
+
+def add_to_slice(
+    rows: npt.NDArray[np.float32],
+    angles: npt.NDArray[np.float64],
+    center: float,
+    image: npt.NDArray[np.float32],
+    first: int = 0,
+) -> None:
+    """Add projections to a slice across the rotation axis (an xy plane), in place.
+
+    Parameters
+    ----------
+    rows
+        One guarded row for each angle, (n, columns + 3).
+    angles
+        Radians, (n,).
+    center
+        Column on which the rotation axis is projected.
+    image
+        float32 (y, x), or some rows of it.
+    first
+        Index y of the first row of ``image``.
+    """
+    columns = rows.shape[1] - GUARDS
+    middle = (columns - 1) / 2
+    y = first + np.arange(image.shape[0])[:, np.newaxis] - middle
+    steps = np.cos(angles)
+    starts = center + 1 - middle * steps + y * np.sin(angles)
+    _add_to_slice(rows, starts, steps, image)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _add_to_slice(rows, starts, steps, image):
+    count, width = rows.shape
+    end = float(width - 2)
+    pixels = image.shape[1]
+    below = np.empty(pixels, np.int32)
+    fraction = np.empty(pixels, np.float32)
+    total = np.empty(pixels, np.float32)
+    for y in range(image.shape[0]):
+        total[:] = 0
+        for a in range(count):
+            row, start, step = rows[a], starts[y, a], steps[a]
+            # two loops: the compiler makes vectors of the first one only if the second stays apart
+            for x in range(pixels):
+                position = min(max(start + x * step, 0.0), end)
+                below[x] = np.int32(position)
+                fraction[x] = np.float32(position - np.int32(position))
+            for x in range(pixels):
+                i = np.uint32(below[x])
+                value = row[i]
+                total[x] += value + fraction[x] * (row[i + np.uint32(1)] - value)
+        for x in range(pixels):
+            image[y, x] += total[x]
+
+
+def add_to_upright(
+    turned: npt.NDArray[np.float32],
+    angles: npt.NDArray[np.float64],
+    center: float,
+    plane: str,
+    position: float,
+    image: npt.NDArray[np.float32],
+) -> None:
+    """Add projections to a plane along the rotation axis, in place.
+
+    Parameters
+    ----------
+    turned
+        What `lanes` returns, (n, columns + 3, rows).
+    plane
+        "xz" (at y = ``position``) or "yz" (at x = ``position``).
+    image
+        float32 (columns, rows): x or y first, z last.
+    """
+    columns = turned.shape[1] - GUARDS
+    middle = (columns - 1) / 2
+    along, across = (np.cos, np.sin) if plane == "xz" else (np.sin, np.cos)
+    steps = along(angles)
+    starts = center + 1 - middle * steps + (position - middle) * across(angles)
+    add_to_line(turned, starts, steps, image)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def add_to_line(turned, starts, steps, image):
+    """Add ``image[k, z] += sum over a of turned[a, starts[a] + k steps[a], z]``; positions count guarded columns."""
+    count, width, rows = turned.shape
+    end = float(width - 2)
+    for k in range(image.shape[0]):
+        line = image[k]
+        for a in range(count):
+            position = min(max(starts[a] + k * steps[a], 0.0), end)
+            i = np.int64(position)
+            fraction = np.float32(position - i)
+            lower, upper = turned[a, i], turned[a, i + 1]
+            for z in range(rows):
+                line[z] += lower[z] + fraction * (upper[z] - lower[z])
+
+
+def add_to_block(
+    turned: npt.NDArray[np.float32],
+    angles: npt.NDArray[np.float64],
+    center: float,
+    block: npt.NDArray[np.float32],
+    first: int = 0,
+) -> None:
+    """Add projections to neighbouring slices across the axis at once, in place.
+
+    Parameters
+    ----------
+    turned
+        What `lanes` returns, (n, columns + 3, rows).
+    block
+        float32 (y, x, rows), or some y of it.
+    first
+        Index y of the first image row in ``block``.
+    """
+    middle = (turned.shape[1] - GUARDS - 1) / 2
+    steps, slopes = np.cos(angles), np.sin(angles)
+    origins = center + 1 - middle * steps + (first - middle) * slopes
+    _add_to_block(turned, origins, steps, slopes, block)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _add_to_block(turned, origins, steps, slopes, block):
+    count, width, rows = turned.shape
+    end = float(width - 2)
+    ys, xs = block.shape[0], block.shape[1]
+    # A tile sees few columns of each projection, so that these and the tile stay in the cache.
+    for top in range(0, ys, _TILE):
+        for left in range(0, xs, _TILE):
+            for a in range(count):
+                for y in range(top, min(top + _TILE, ys)):
+                    start = origins[a] + y * slopes[a]
+                    for x in range(left, min(left + _TILE, xs)):
+                        position = min(max(start + x * steps[a], 0.0), end)
+                        i = np.int64(position)
+                        fraction = np.float32(position - i)
+                        lower, upper, pixel = turned[a, i], turned[a, i + 1], block[y, x]
+                        for z in range(rows):
+                            pixel[z] += lower[z] + fraction * (upper[z] - lower[z])

@@ -1,0 +1,265 @@
+"""Where the rotation axis is: the column on which it is projected, to a fraction of a pixel."""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from tomolive.errors import ReconstructionError
+from tomolive.geometry import angle_weights, opposite_pair
+from tomolive.recon.backproject import GUARDS, add_to_slice, guarded
+from tomolive.recon.filters import filter_rows
+from tomolive.recon.parallel import run
+
+Floats = npt.NDArray[np.float32]
+
+_LEAST_OVERLAP = 0.3
+"""Part of the columns that two mirrored projections must share to be compared."""
+_ROWS = 4
+"""Rows that a scan over candidates looks at: enough to average noise, few enough to be quick."""
+
+
+def from_opposite(projection: Floats, opposite: Floats) -> float:
+    """Return the centre from two projections half a turn apart.
+
+    The second one, mirrored, is the first one shifted by ``2 center - (columns - 1)``. The shift is where the mean
+    squared difference over the columns that both share, relative to their mean square, is least, refined by a
+    parabola; the sums over all shifts at once are correlations (Fourier transforms). No window: that would
+    bias the result.
+
+    Parameters
+    ----------
+    projection, opposite
+        Line integrals, float32 (rows, columns).
+    """
+    columns = projection.shape[-1]
+    first = projection.astype(np.float64)
+    mirrored = opposite[:, ::-1].astype(np.float64)
+    length = scipy.fft.next_fast_len(2 * columns, real=True)
+
+    def correlate(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        product = scipy.fft.rfft(a, length) * np.conj(scipy.fft.rfft(b, length))
+        return scipy.fft.irfft(product.sum(axis=0), length)
+
+    ones = np.ones((1, columns))
+    overlap = correlate(ones, ones)
+    squares = correlate((first**2).sum(axis=0, keepdims=True), ones)
+    squares += correlate(ones, (mirrored**2).sum(axis=0, keepdims=True))
+    # relative to what is there, or air would match air best of all
+    cost = 1 - 2 * correlate(first, mirrored) / np.maximum(squares, 1e-12 * squares.max())
+    cost[overlap < _LEAST_OVERLAP * columns] = np.inf
+    shift = int(np.argmin(cost))
+    fraction = _vertex(cost[shift - 1], cost[shift], cost[(shift + 1) % length])
+    signed = shift - length if shift > length // 2 else shift
+    return (columns - 1 + signed + fraction) / 2
+
+
+def _vertex(before: float, least: float, after: float) -> float:
+    """Return where the parabola through three equally spaced values has its minimum, in steps from the middle."""
+    bend = before - 2 * least + after
+    if not np.isfinite(bend) or bend <= 0:
+        return 0.0
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
+
+
+def by_scan(
+    sinograms: Floats,
+    angles: npt.NDArray[np.float64],
+    start: float,
+    *,
+    reach: float = 3.0,
+    threads: int | None = None,
+) -> float:
+    """Return the centre near ``start`` that gives the least negative attenuation.
+
+    Attenuation is never negative; a wrong centre makes it so around every edge (Donath et al., J. Opt. Soc. Am. A
+    23, 1048 (2006), metric Q_IN). Each candidate is reconstructed with the Hann filter, and the squares of the negative pixels
+    are summed over the circle that all projections see: first in whole steps, then around the best in
+    quarters, then by a parabola.
+
+    Parameters
+    ----------
+    sinograms
+        Line integrals, float32 (rows, angles, columns).
+    angles
+        Radians.
+    start
+        Where to look, a column.
+    reach
+        How far from ``start`` to look, columns.
+    """
+    rows = busiest(sinograms)
+    weights = angle_weights(angles)
+    best = start
+    for binning, step, half in _stages(reach, rows.shape[2]):
+        candidates = best + step * np.arange(-half, half + 1)
+        costs = _costs(_binned(rows, binning), angles, weights, candidates, binning, threads)
+        least = int(np.argmin(costs))
+        best = float(candidates[least])
+    if 0 < least < len(costs) - 1:
+        best += step * _vertex(*costs[least - 1 : least + 2])
+    return best
+
+
+def _stages(reach: float, columns: int) -> list[tuple[int, float, int]]:
+    """Return (binning, step, steps to either side): coarse steps on binned rows first, the last on full ones."""
+    coarse = 4 if reach > 4 and columns >= 256 else 1
+    half = int(np.ceil(reach / coarse))
+    if coarse == 1:
+        return [(2 if columns >= 256 else 1, 1.0, half), (1, 0.25, 4)]
+    return [(coarse, float(coarse), half), (2, 1.0, coarse), (1, 0.25, 4)]
+
+
+def _binned(rows: Floats, binning: int) -> Floats:
+    columns = rows.shape[2] // binning * binning
+    return rows[..., :columns].reshape(*rows.shape[:2], -1, binning).mean(axis=3)
+
+
+def _costs(
+    rows: Floats,
+    angles: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    candidates: npt.NDArray[np.float64],
+    binning: int,
+    threads: int | None,
+) -> npt.NDArray[np.float64]:
+    """Return how negative the slices are with each candidate, within one circle for all of them."""
+    filtered = [guarded(row, weights) for row in filter_rows(rows, "hann")]
+    columns = rows.shape[2]
+    centers = (candidates + 0.5) / binning - 0.5
+    low, high = centers.min(), centers.max()
+    radius = 0.9 * max(min(low, columns - 1 - high), columns / 8)
+
+    def cost(center: float) -> float:
+        return sum(_negativity(row, angles, center, radius) for row in filtered)
+
+    return np.array(run(cost, centers, threads))
+
+
+def busiest(sinograms: Floats) -> Floats:
+    """Return the few rows in which most happens, spread over the height."""
+    if len(sinograms) <= _ROWS:
+        return sinograms
+    contrast = sinograms.std(axis=(1, 2))
+    parts = np.array_split(np.arange(len(sinograms)), _ROWS)
+    return sinograms[[part[np.argmax(contrast[part])] for part in parts]]
+
+
+def _negativity(row: Floats, angles: npt.NDArray[np.float64], center: float, radius: float) -> float:
+    columns = row.shape[1] - GUARDS
+    middle = (columns - 1) / 2
+    # every second line of the picture holds the same information about the centre
+    lines = np.arange(int(middle - radius), int(middle + radius), 2)
+    total = 0.0
+    x2 = (np.arange(columns) - middle) ** 2
+    image = np.zeros((1, columns), np.float32)
+    for y in lines:
+        image[:] = 0
+        add_to_slice(row, angles, center, image, int(y))
+        seen = image[0, x2 + (y - middle) ** 2 < radius**2]
+        total += float(np.square(np.minimum(seen, 0), dtype=np.float64).sum())
+    return total
+
+
+def find_center(
+    sinograms: npt.ArrayLike,
+    angles: npt.ArrayLike,
+    method: str = "auto",
+    *,
+    start: float | None = None,
+    threads: int | None = None,
+) -> float:
+    """Find the column on which the rotation axis is projected.
+
+    Parameters
+    ----------
+    sinograms
+        Line integrals: projections (angles, rows, columns), sinograms (rows, angles, columns), or one sinogram
+        (angles, columns). Which axis holds the angles is told from their number.
+    angles
+        Radians, any order.
+    method
+        "auto": from the pair nearest to 180 degrees apart if there is one, then refined by a scan;
+        "opposite": the pair alone; "scan": a scan around ``start``.
+    start
+        Where a scan begins; default: the opposite pair, else the middle of the detector.
+    threads
+        How many threads work; default: one for each core.
+
+    Returns
+    -------
+    float, a column; 0.0 is the middle of the first one.
+
+    Raises
+    ------
+    ReconstructionError
+        if the arrays do not fit together, the method is unknown, or no two projections are half a turn apart
+        where the method needs that.
+    """
+    rows, radians = as_sinograms(sinograms, angles)
+    if method not in ("auto", "opposite", "scan"):
+        raise ReconstructionError(f"method={method!r} is not known; expected 'auto', 'opposite' or 'scan'")
+    pair = opposite_pair(radians) if start is None and method != "scan" else None
+    if method == "opposite" and pair is None:
+        raise ReconstructionError(
+            f"angles from {np.degrees(radians.min()):.4g} to {np.degrees(radians.max()):.4g} degrees hold no two "
+            "projections half a turn apart; use method='scan'"
+        )
+    if pair is not None:
+        start = from_opposite(rows[:, pair[0]], rows[:, pair[1]])
+        if method == "opposite":
+            return start
+    return refined(rows, radians, start, pair[2] if pair else None, threads=threads)
+
+
+def refined(
+    sinograms: Floats,
+    angles: npt.NDArray[np.float64],
+    start: float | None,
+    deviation: float | None = None,
+    *,
+    threads: int | None = None,
+) -> float:
+    """Refine a centre by a scan; with no ``start``, search an eighth of the detector either side of its middle.
+
+    ``deviation`` says by how much (radians) the pair that gave ``start`` missed 180 degrees: the nearer they are, the more that
+    estimate is believed against the scan, which noise can lead astray.
+    """
+    columns = sinograms.shape[2]
+    if start is None:
+        return by_scan(sinograms, angles, (columns - 1) / 2, reach=columns / 8, threads=threads)
+    reach = 3.0 if deviation is None else 1.0 + deviation * columns / 8
+    found = by_scan(sinograms, angles, start, reach=reach, threads=threads)
+    return found if abs(found - start) <= reach else start
+
+
+def as_sinograms(
+    array: npt.ArrayLike, angles: npt.ArrayLike, name: str = "sinograms"
+) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Return (rows, angles, columns) and checked angles, whichever way round ``array`` is."""
+    radians = check_angles(angles)
+    values = np.asarray(array)
+    if values.ndim == 2:
+        values = values[np.newaxis]
+    if values.ndim != 3 or len(radians) not in values.shape[:2] or 0 in values.shape:
+        raise ReconstructionError(
+            f"{name} has shape {np.shape(array)}, which does not fit {len(radians)} angles; expected (rows, angles, "
+            "columns), (angles, rows, columns) or (angles, columns)"
+        )
+    if values.shape[1] != len(radians):
+        values = values.transpose(1, 0, 2)
+    return np.ascontiguousarray(values, np.float32), radians
+
+
+def check_angles(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return ``angles`` as float64 (n,); raises ReconstructionError unless finite and at least two."""
+    radians = np.asarray(angles, np.float64)
+    if radians.ndim != 1 or radians.size < 2:
+        raise ReconstructionError(
+            f"angles has shape {radians.shape}; expected at least two angles, one-dimensional"
+        )
+    bad = np.flatnonzero(~np.isfinite(radians))
+    if bad.size:
+        raise ReconstructionError(
+            f"angles[{bad[0]}] is {radians[bad[0]]}; expected finite angles in radians ({bad.size} are not)"
+        )
+    return radians

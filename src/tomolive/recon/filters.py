@@ -1,0 +1,110 @@
+"""The ramp filter of filtered backprojection, its smoother relatives, and how rows are filtered.
+
+The ramp is used in its band-limited, discrete form (Kak and Slaney 1988, eq. 61 of chapter 3): sampling |f| in
+Fourier space instead would lose the zero frequency and with it the grey level.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from tomolive.errors import ReconstructionError
+
+_BUTTERWORTH_CUTOFF = 0.25
+_BUTTERWORTH_ORDER = 4
+
+
+def _parzen(f: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    x = 2 * f
+    return np.where(x < 0.5, 1 - 6 * x**2 * (1 - x), 2 * (1 - x) ** 3)
+
+
+WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "ramp": np.ones_like,
+    "shepp-logan": np.sinc,
+    "cosine": lambda f: np.cos(np.pi * f),
+    "hann": lambda f: 0.5 + 0.5 * np.cos(2 * np.pi * f),
+    "butterworth": lambda f: 1 / np.sqrt(1 + (f / _BUTTERWORTH_CUTOFF) ** (2 * _BUTTERWORTH_ORDER)),
+    "parzen": _parzen,
+}
+"""Name -> what multiplies the ramp at the frequency ``f``, cycles per pixel, 0 to 0.5."""
+
+FILTERS = tuple(WINDOWS)
+"""Names of the filters, sharpest first."""
+
+
+def check_filter(name: str) -> str:
+    """Return ``name`` if it is a filter; raises ReconstructionError otherwise."""
+    if name not in WINDOWS:
+        raise ReconstructionError(f"filter={name!r} is not known; expected one of {', '.join(FILTERS)}")
+    return name
+
+
+@lru_cache(maxsize=64)
+def response(name: str, length: int) -> npt.NDArray[np.float32]:
+    """Return the filter at the frequencies of ``rfft`` of ``length`` samples, 1/pixel.
+
+    The kernel of the ramp is ``h[0] = 1/4``, ``h[n] = -1 / (pi n)**2`` for odd n and 0 for even n.
+    """
+    check_filter(name)
+    n = np.arange(length)
+    n = np.minimum(n, length - n)
+    kernel = np.zeros(length)
+    kernel[0] = 0.25
+    odd = n % 2 == 1
+    kernel[odd] = -1 / (np.pi * n[odd]) ** 2
+    ramp = scipy.fft.rfft(kernel).real
+    values = (ramp * WINDOWS[name](scipy.fft.rfftfreq(length))).astype(np.float32)
+    values.flags.writeable = False
+    return values
+
+
+def filter_length(columns: int) -> int:
+    """Return the length of the transform: at least two rows, so that the ends of a row cannot meet."""
+    return scipy.fft.next_fast_len(2 * columns, real=True)
+
+
+def filter_rows(
+    rows: npt.NDArray[np.float32], name: str = "ramp", *, padding: str = "edge"
+) -> npt.NDArray[np.float32]:
+    """Filter each row (last axis) of line integrals.
+
+    Parameters
+    ----------
+    rows
+        float32 (..., columns).
+    name
+        One of `FILTERS`.
+    padding
+        "edge": beyond its ends a row goes on with its first and last value, which removes the bright rim and the cupping
+        of an object wider than the detector; "zero": beyond its ends there is nothing.
+
+    Returns
+    -------
+    float32, same shape, 1/pixel.
+    """
+    columns = rows.shape[-1]
+    length = filter_length(columns)
+    if padding == "edge":
+        padded = _pad_edges(rows, length)
+    elif padding == "zero":
+        padded = rows
+    else:
+        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
+    spectrum = scipy.fft.rfft(padded, length, axis=-1)
+    spectrum *= response(name, length)
+    return scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :columns]
+
+
+def _pad_edges(rows: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
+    """Continue to the right, and, as the transform is periodic, to the left from the far end."""
+    columns = rows.shape[-1]
+    middle = (length + columns) // 2
+    padded = np.empty((*rows.shape[:-1], length), np.float32)
+    padded[..., :columns] = rows
+    padded[..., columns:middle] = rows[..., -1:]
+    padded[..., middle:] = rows[..., :1]
+    return padded
