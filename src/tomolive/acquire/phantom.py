@@ -1,8 +1,8 @@
 """A sample made of ellipsoids: its slices and its projections are known exactly.
 
-Coordinates are detector pixels, relative to the point where the rotation axis crosses the middle row: x and y
-across the axis, z along it (growing with the detector row). A ray at angle t that meets the detector in column
-``center + s`` runs through all points with ``x cos t + y sin t = s``.
+Coordinates are detector pixels, relative to the point where the rotation axis crosses the middle row: x and
+y across the axis, z along it (growing with the detector row). A ray at angle t that meets the detector in
+column ``center + s`` runs through all points with ``x cos t + y sin t = s``.
 
 Ellipsoids add up, so that a cavity is an ellipsoid of negative attenuation inside a positive one.
 """
@@ -252,7 +252,7 @@ def _span(middle: npt.NDArray, reach: npt.NDArray, size: int) -> tuple[npt.NDArr
 
 
 def _within(axis: npt.NDArray, middle: float, reach: float) -> tuple[slice, npt.NDArray]:
-    """Return where the ascending ``axis`` lies within ``reach`` of ``middle``, and these values less ``middle``."""
+    """Return where the ascending ``axis`` is within ``reach`` of ``middle``, and how far from it."""
     first, last = np.searchsorted(axis, [middle - reach, middle + reach], side="left")
     last = min(last + 1, len(axis))
     return slice(first, last), axis[first:last] - middle

@@ -45,10 +45,10 @@ class UniformScene:
 class SimulatedScene:
     """A phantom in an uneven X-ray beam, seen by a camera with dark current, photon noise and bad columns.
 
-    A pixel counts ``dark + flat * t * (1 + bad (1 - t))`` on average, where t is the transmission. ``bad`` is
-    zero but for a few columns: their response is not linear, which no flat can correct, and which makes rings.
-    Noise is Poisson noise of one photon for one count; where it is drawn, means are at least some hundreds, so
-    that its normal limit is taken, which is four times as fast.
+    A pixel counts ``dark + flat * t * (1 + bad (1 - t))`` on average, where t is the transmission. ``bad``
+    is zero but for a few columns: their response is not linear, which no flat can correct, and which makes
+    rings. Noise is Poisson noise of one photon for one count. The mean is about 100 in darks and thousands
+    elsewhere, so that the normal limit is taken, four times as fast to draw.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class SimulatedScene:
 
 
 def _beam(rows: int, columns: int, full: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return the beam profile, (rows, columns) counts: brightest in the middle, with stripes and blemishes."""
+    """Return the beam profile, (rows, columns) counts: brightest in the middle, striped, blemished."""
     y = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, columns, dtype=np.float32)
     stripes = sum(

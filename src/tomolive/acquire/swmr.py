@@ -38,20 +38,21 @@ class Recorder:
             if it exists or cannot be written.
         """
         self.close()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = h5py.File(path, "x", libver="latest")
+        except OSError as error:
+            raise FileAccessError(f"cannot write {path}: {error.strerror or error}") from None
+        data = file.create_dataset(
+            self.dataset,
+            (0, *self.shape),
+            self.dtype,
+            maxshape=(None, *self.shape),
+            chunks=(self.chunk, *self.shape),
+        )
+        file.swmr_mode = True
         with self._lock:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = h5py.File(path, "x", libver="latest")
-            except OSError as error:
-                raise FileAccessError(f"cannot write {path}: {error.strerror or error}") from None
-            self._file.create_dataset(
-                self.dataset,
-                (0, *self.shape),
-                self.dtype,
-                maxshape=(None, *self.shape),
-                chunks=(self.chunk, *self.shape),
-            )
-            self._file.swmr_mode = True
+            self._file, self._data = file, data
 
     def append(self, block: npt.NDArray) -> int:
         """Write ``block``, (n, *shape), flush it, and return how many elements the file holds.
@@ -61,12 +62,10 @@ class Recorder:
         with self._lock:
             if self._file is None:
                 return 0
-            data = self._file[self.dataset]
-            assert isinstance(data, h5py.Dataset)
-            last = len(data) + len(block)
-            data.resize(last, axis=0)
-            data[last - len(block) :] = block
-            data.flush()
+            last = len(self._data) + len(block)
+            self._data.resize(last, axis=0)
+            self._data[last - len(block) :] = block
+            self._data.flush()
             return last
 
     def close(self) -> None:

@@ -1,0 +1,384 @@
+"""A simulated camera, encoder and rotation stage for ophyd-async: StreamResource and StreamDatum.
+
+Wired as at a beamline: the stage's position comparator sends a pulse at each planned angle, which triggers
+camera and encoder. Darks, flats and single exposures run on the camera's own clock.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from bluesky.protocols import Flyable, Preparable
+from event_model import DataKey
+from ophyd_async.core import (
+    AsyncStatus,
+    DetectorAcquireLogic,
+    DetectorDataLogic,
+    DetectorTriggerLogic,
+    Device,
+    PathProvider,
+    StandardDetector,
+    StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
+    soft_signal_r_and_setter,
+    soft_signal_rw,
+)
+from ophyd_async.sim import SimMotor
+
+from tomolive.acquire.scene import Kind, Scene, kind_of
+from tomolive.acquire.swmr import Recorder
+
+DEFAULT_PERIOD = 0.02
+"""Seconds from exposure to exposure where a plan does not say."""
+
+BLOCK = 8
+"""Frames that are taken, written and announced together at most, however far the camera is behind."""
+
+
+class Stage(Device):
+    """Rotation in degrees, a shutter, and a slide that takes the sample out of the beam."""
+
+    def __init__(self, name: str = "") -> None:
+        self.rotation = SimMotor(units="deg")
+        self.shutter_open = soft_signal_rw(bool, True)
+        self.sample_in = soft_signal_rw(bool, True)
+        super().__init__(name=name)
+
+    @property
+    def angle_key(self) -> str:
+        """Data key of the angle in the event of a step scan."""
+        return self.rotation.user_readback.name
+
+    async def look(self) -> tuple[Kind, float]:
+        """Return what is in the beam, and the angle in degrees."""
+        shutter_open, sample_in, angle = await asyncio.gather(
+            self.shutter_open.get_value(),
+            self.sample_in.get_value(),
+            self.rotation.user_readback.get_value(),
+        )
+        return kind_of(shutter_open, sample_in), angle
+
+
+class TriggerLine:
+    """The cable from the position comparator to whoever is armed; a pulse carries the angle in degrees."""
+
+    def __init__(self) -> None:
+        self._armed: list[asyncio.Queue[float]] = []
+
+    def arm(self) -> asyncio.Queue[float]:
+        """Return a queue that gets every pulse from now on."""
+        pulses: asyncio.Queue[float] = asyncio.Queue()
+        self._armed.append(pulses)
+        return pulses
+
+    def disarm(self, pulses: asyncio.Queue[float]) -> None:
+        """Send no more pulses to this queue."""
+        self._armed.remove(pulses)
+
+    def fire(self, angle: float) -> None:
+        """Send a pulse."""
+        for pulses in self._armed:
+            pulses.put_nowait(angle)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A turn at constant speed."""
+
+    angles: Sequence[float]
+    """Degrees; one pulse at each."""
+    period: float
+    """Seconds from pulse to pulse."""
+
+
+class PositionComparator(Device, Flyable, Preparable):
+    """Turns the stage with ``move`` and fires the trigger line at each planned angle.
+
+    The stage is where it was planned to be within ``jitter`` degrees (standard deviation); a pulse carries
+    where it really was.
+    """
+
+    def __init__(
+        self,
+        move: Callable[[float], Awaitable[object]],
+        line: TriggerLine,
+        jitter: float = 0.0,
+        seed: int = 0,
+        name: str = "",
+    ) -> None:
+        self._move, self._line = move, line
+        self._jitter, self._random = jitter, np.random.default_rng(seed)
+        self._trajectory = Trajectory((), DEFAULT_PERIOD)
+        self._turn: asyncio.Task[None] | None = None
+        super().__init__(name=name)
+
+    @AsyncStatus.wrap
+    async def prepare(self, value: Trajectory) -> None:
+        """Move to the first angle."""
+        self._trajectory = value
+        await self._move(value.angles[0])
+
+    @AsyncStatus.wrap
+    async def kickoff(self) -> None:
+        """Begin to turn."""
+        self._turn = asyncio.create_task(self._fly(self._trajectory))
+
+    @AsyncStatus.wrap
+    async def complete(self) -> None:
+        """Wait for the last angle."""
+        await _finished(self._turn)
+
+    @AsyncStatus.wrap
+    async def stage(self) -> None:
+        """Stand still."""
+        await _cancel(self._turn)
+
+    @AsyncStatus.wrap
+    async def unstage(self) -> None:
+        """Stand still."""
+        await _cancel(self._turn)
+
+    async def _fly(self, trajectory: Trajectory) -> None:
+        planned = np.asarray(trajectory.angles, dtype=np.float64)
+        real = planned + self._random.normal(0, self._jitter, len(planned)) if self._jitter else planned
+        async for i in _clock(len(real), trajectory.period):
+            self._line.fire(float(real[i]))
+        await self._move(float(real[-1]))
+
+
+async def _clock(ticks: int, period: float) -> AsyncIterator[int]:
+    """Count ``ticks``, one a period; ticks that were slept over come at once, none is lost."""
+    start = time.monotonic()
+    for i in range(ticks):
+        await asyncio.sleep(max(0.0, start + (i + 1) * period - time.monotonic()))
+        yield i
+
+
+async def _finished(task: asyncio.Task[None] | None) -> None:
+    """Wait for ``task``, and raise what went wrong in it; one that was cancelled is finished too."""
+    if task is not None:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    """End ``task``; what went wrong in it is raised here."""
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+class _Trigger(DetectorTriggerLogic):
+    """Remembers how the next exposures are to be timed."""
+
+    external = False
+    number = 1
+    period = DEFAULT_PERIOD
+
+    def get_deadtime(self, config_values: object) -> float:
+        del config_values
+        return 0.0
+
+    async def prepare_internal(self, num: int, livetime: float, deadtime: float) -> None:
+        self.external, self.number, self.period = False, num, livetime + deadtime or DEFAULT_PERIOD
+
+    async def prepare_edge(self, num: int, livetime: float) -> None:
+        del livetime
+        self.external, self.number = True, num
+
+
+Look = Callable[[], Awaitable[tuple[Kind, float]]]
+
+
+@dataclass
+class _Acquire(DetectorAcquireLogic):
+    """Makes what the detector sees at each pulse, in a thread, and records it."""
+
+    trigger: _Trigger
+    recorder: Recorder
+    see: Callable[[Kind, Sequence[float]], npt.NDArray]
+    announce: Callable[[int], None]
+    look: Look
+    line: TriggerLine | None
+    task: asyncio.Task[None] | None = field(default=None, init=False)
+
+    async def start_acquiring(self) -> None:
+        kind, angle = await self.look()
+        if not self.trigger.external:
+            self.task = asyncio.create_task(self._free_run(kind, angle))
+        elif self.line is not None:
+            # Armed before this returns: no pulse that follows can be missed.
+            self.task = asyncio.create_task(self._follow(kind, self.line, self.line.arm()))
+        else:
+            raise RuntimeError("this detector is not wired to a trigger line")
+
+    async def wait_for_idle(self) -> None:
+        await _finished(self.task)
+
+    async def ensure_stopped(self) -> None:
+        await _cancel(self.task)
+        self.task = None
+
+    async def _free_run(self, kind: Kind, angle: float) -> None:
+        async for _ in _clock(self.trigger.number, self.trigger.period):
+            await self._record(kind, [angle])
+
+    async def _follow(self, kind: Kind, line: TriggerLine, pulses: asyncio.Queue[float]) -> None:
+        left = self.trigger.number
+        try:
+            while left:
+                angles = [await pulses.get()]
+                while not pulses.empty() and len(angles) < min(left, BLOCK):
+                    angles.append(pulses.get_nowait())
+                await self._record(kind, angles)
+                left -= len(angles)
+        finally:
+            line.disarm(pulses)
+
+    async def _record(self, kind: Kind, angles: Sequence[float]) -> None:
+        self.announce(await asyncio.to_thread(lambda: self.recorder.append(self.see(kind, angles))))
+
+
+class _Provider(StreamResourceDataProvider):
+    """Adds units to the data keys."""
+
+    units = ""
+
+    async def make_datakeys(self, collections_per_event: int) -> dict[str, DataKey]:
+        keys = await super().make_datakeys(collections_per_event)
+        return {name: DataKey(**{**key, "units": self.units}) for name, key in keys.items()}
+
+
+@dataclass
+class _Data(DetectorDataLogic):
+    """Opens a new file each time the detector is staged and prepared, and describes it."""
+
+    paths: PathProvider
+    recorder: Recorder
+    data_key: str | None
+    units: str
+    chunk: int
+
+    def __post_init__(self) -> None:
+        self.written, self.announce = soft_signal_r_and_setter(int, 0)
+
+    async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
+        where = self.paths(datakey_name)
+        self.recorder.open(Path(where.directory_path) / f"{where.filename}.h5")
+        self.announce(0)
+        recorder = self.recorder
+        provider = _Provider(
+            uri=f"{where.directory_uri}{where.filename}.h5",
+            resources=[
+                StreamResourceInfo(
+                    data_key=self.data_key or datakey_name,
+                    shape=recorder.shape,
+                    chunk_shape=(recorder.chunk, *recorder.shape),
+                    dtype_numpy=recorder.dtype.str,
+                    parameters={"dataset": recorder.dataset},
+                    source=f"sim://{datakey_name}",
+                )
+            ],
+            mimetype="application/x-hdf5",
+            collections_written_signal=self.written,
+        )
+        provider.units = self.units
+        return provider
+
+    def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
+        return [self.data_key or datakey_name]
+
+    async def stop(self) -> None:
+        self.recorder.close()
+
+
+async def _open_beam() -> tuple[Kind, float]:
+    return "flat", 0.0
+
+
+class Camera(StandardDetector):
+    """A camera that looks at a scene.
+
+    Parameters
+    ----------
+    scene
+        what there is to see.
+    paths
+        where the files go, and how they are announced.
+    look
+        says what is in the beam and at which angle; default: no sample.
+    line
+        where external triggers come from.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        paths: PathProvider,
+        look: Look = _open_beam,
+        line: TriggerLine | None = None,
+        name: str = "",
+    ) -> None:
+        recorder = Recorder("/entry/data/data", (scene.rows, scene.columns), scene.dtype)
+        data, trigger = _Data(paths, recorder, None, "counts", 1), _Trigger()
+
+        def see(kind: Kind, angles: Sequence[float]) -> npt.NDArray:
+            return np.stack([scene.expose(kind, angle) for angle in angles])
+
+        self.add_detector_logics(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data)
+        super().__init__(name=name)
+
+    @property
+    def image_key(self) -> str:
+        """Data key of the frames."""
+        return self.name
+
+
+class Encoder(StandardDetector):
+    """Latches the angle at each trigger into a file of its own, as a PandA does; data key ``Angle``."""
+
+    angle_key = "Angle"
+
+    def __init__(self, paths: PathProvider, look: Look, line: TriggerLine, name: str = "") -> None:
+        recorder = Recorder("/Angle", (), np.float64, chunk=1024)
+        data, trigger = _Data(paths, recorder, self.angle_key, "deg", 1024), _Trigger()
+
+        def see(kind: Kind, angles: Sequence[float]) -> npt.NDArray:
+            del kind
+            return np.asarray(angles, dtype=np.float64)
+
+        self.add_detector_logics(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data)
+        super().__init__(name=name)
+
+
+@dataclass(frozen=True)
+class AsyncBeamline:
+    """What a tomography scan moves and reads, ophyd-async."""
+
+    stage: Stage
+    camera: Camera
+    encoder: Encoder
+    comparator: PositionComparator
+    classic: ClassVar[bool] = False
+
+
+def async_beamline(scene: Scene, paths: PathProvider, *, jitter: float = 0.0, seed: int = 0) -> AsyncBeamline:
+    """Return connected devices; the RunEngine must exist, because they live in its loop."""
+    from ophyd_async.core import init_devices
+
+    line = TriggerLine()
+    with init_devices():
+        stage = Stage()
+        camera = Camera(scene, paths, stage.look, line)
+        encoder = Encoder(paths, stage.look, line)
+        comparator = PositionComparator(stage.rotation.set, line, jitter, seed)
+    return AsyncBeamline(stage, camera, encoder, comparator)

@@ -1,0 +1,132 @@
+"""Simulated scans of a porous stone, with a truth to compare with."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any, Literal
+
+from tomolive.acquire.phantom import porous_sample
+from tomolive.acquire.plans import Plan, Scan, half_turn, tomo_fly, tomo_step
+from tomolive.acquire.scene import Scene, SimulatedScene
+from tomolive.acquire.session import NumberedFiles, Outcome, Session, new_scan_folder
+from tomolive.errors import ScanError
+
+log = logging.getLogger(__name__)
+
+Style = Literal["async", "classic"]
+
+JITTER = 0.002
+"""Degrees: standard deviation of the stage about its planned angles."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is simulated."""
+
+    rows: int = 256
+    columns: int = 512
+    projections: int = 720
+    darks: int = 20
+    flats: int = 20
+    rate: float = 36.0
+    """Frames a second."""
+    center: float | None = None
+    """Detector column of the rotation axis; default 0.487 of the columns."""
+    seed: int = 0
+    """Of noise, beam and bad columns; the next scan takes the next seed."""
+    style: Style = "async"
+    plan: Literal["fly", "step"] = "fly"
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 16:
+            raise ScanError(f"the camera must have 1 x 16 pixels or more, got {self.rows} x {self.columns}")
+        if not self.rate > 0:
+            raise ScanError(f"the rate must be positive, got {self.rate} frames/s")
+        if not 0 < self.axis < self.columns - 1:
+            raise ScanError(f"the rotation centre {self.axis} lies outside columns 0 to {self.columns - 1}")
+
+    @property
+    def axis(self) -> float:
+        """Detector column of the rotation axis."""
+        return round(0.487 * self.columns, 3) if self.center is None else self.center
+
+
+def simulated_plan(simulation: Simulation, folder: Path, seed: int) -> Plan:
+    """Return a plan for one scan whose files go into ``folder``; a RunEngine must exist."""
+    s = simulation
+    phantom = porous_sample(s.rows, s.columns, s.axis)
+    scene = SimulatedScene(phantom, s.rows, s.columns, s.axis, seed)
+    scan = Scan(
+        half_turn(s.projections),
+        s.darks,
+        s.flats,
+        1 / s.rate,
+        {
+            "pixel_size": 1.0,
+            "pixel_size_units": "um",
+            "energy": 25.0,
+            "energy_units": "keV",
+            "simulation": {
+                "rotation_center": s.axis,
+                "rows": s.rows,
+                "columns": s.columns,
+                "seed": seed,
+                "bad_columns": [int(i) for i in scene.bad.nonzero()[0]],
+                "phantom": phantom.to_dicts(),
+            },
+        },
+    )
+    plan = tomo_fly if s.plan == "fly" else tomo_step
+    return plan(
+        beamline(s.style, scene, folder, jitter=JITTER, seed=seed), scan, {"sample": {"name": "porous stone"}}
+    )
+
+
+def beamline(style: Style, scene: Scene, folder: Path, *, jitter: float = 0.0, seed: int = 0) -> Any:
+    """Return the devices of one style, writing into ``folder``; a RunEngine must exist."""
+    if style == "classic":
+        from tomolive.acquire.devices_classic import classic_beamline
+
+        return classic_beamline(scene, folder, jitter=jitter, seed=seed)
+    from tomolive.acquire.devices_async import async_beamline
+
+    return async_beamline(scene, NumberedFiles(folder), jitter=jitter, seed=seed)
+
+
+def run_simulation(
+    simulation: Simulation,
+    session: Session,
+    data: Path,
+    *,
+    count: int = 1,
+    pause: float = 0.0,
+    done: Callable[[Outcome], object] = log.debug,
+) -> None:
+    """Run simulated scans one after the other, until ``session`` is stopped or ``count`` are done.
+
+    Parameters
+    ----------
+    simulation
+        what to simulate.
+    session
+        where to run it.
+    data
+        each scan gets a folder of its own in here.
+    count
+        number of scans; 0: until stopped.
+    pause
+        seconds between scans.
+    done
+        is told how each scan ended.
+    """
+    for i in range(count) if count else count_from():
+        if i and session.stopping.wait(pause):
+            return
+        if session.stopping.is_set():
+            return
+        plan = simulated_plan(simulation, new_scan_folder(data), simulation.seed + i)
+        outcome = session.run(plan)
+        log.info("run %s: %s", outcome.run_uid, outcome.exit_status)
+        done(outcome)
