@@ -19,6 +19,7 @@ The command line turns any of them into one line and exit code 2; a traceback me
     ├── ReconstructionError      arrays that do not fit together, or cannot be reconstructed
     ├── ScanError                a run that cannot be understood as a tomography scan
     └── CatalogError             the catalog cannot be reached or refuses a document
+        └── CatalogUnavailableError  the catalog does not answer now; it is worth trying again
 """
 
 
@@ -80,3 +81,7 @@ class ScanError(TomoliveError):
 
 class CatalogError(TomoliveError):
     """The catalog cannot be reached or refuses a document."""
+
+
+class CatalogUnavailableError(CatalogError):
+    """The catalog does not answer now; it is worth trying again."""

@@ -1,0 +1,128 @@
+"""Documents to the writers of their runs; what Tiled already holds decides whether a run is written.
+
+==============================================  ===========================================================
+a run in Tiled                                  what is done with it
+==============================================  ===========================================================
+not there                                       written
+has its stop document                           complete: left alone
+no stop document, marked by an archive          cut off by a crash: deleted, and written anew
+no stop document, not marked                    someone else writes it: left alone, and said
+==============================================  ===========================================================
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tomolive.catalog.normalise import Normaliser
+from tomolive.catalog.open import tiled_errors
+from tomolive.catalog.writer import MARK, RunWriter
+from tomolive.errors import CatalogError
+
+log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+
+
+class OpenRuns:
+    """The runs that are being written; used from one thread.
+
+    Parameters
+    ----------
+    client : tiled container
+        The catalog.
+    mounts : mapping
+        Path prefix in documents -> path prefix where the Tiled server runs.
+    skip : set of str
+        Uids of runs to leave alone.
+    """
+
+    def __init__(self, client: Any, mounts: Mapping[str, str], skip: frozenset[str] = frozenset()) -> None:
+        self._client = client.include_data_sources()
+        self._mounts = mounts
+        self._skip = skip
+        self._open: dict[str, _OpenRun] = {}
+        self._run_of: dict[str, str] = {}
+        self.writing = ""
+        """Uid of the run that a request was made for last."""
+
+    def take(self, name: str, doc: Document, mark: Document) -> None:
+        """Pass a document to its run's writer; start and stop are in the catalog when this returns.
+
+        ``mark`` says where in the journal the run begins; empty without a journal.
+
+        Raises
+        ------
+        CatalogUnavailableError
+            if Tiled does not answer.
+        CatalogError
+            if Tiled refuses the key.
+        """
+        if name == "start":
+            self._guard(doc["uid"], name, lambda: self._start(doc["uid"], mark))
+        uid = self._uid(name, doc)
+        run = self._open.get(uid)
+        if run is None:
+            return
+        self._guard(uid, name, lambda: run.take(name, doc))
+        if name == "stop":
+            self._forget(uid)
+
+    def flush(self) -> None:
+        """Write what the writers have kept; raises as :meth:`take` does."""
+        for uid, run in list(self._open.items()):
+            self._guard(uid, "batch", run.writer.flush)
+
+    def _start(self, uid: str, mark: Document) -> None:
+        if uid in self._skip:
+            return
+        if uid in self._client:
+            node = self._client[uid]
+            if "stop" in node.metadata:
+                log.info("run %s is complete in the catalog", uid)
+                return
+            if not mark or MARK not in node.metadata:
+                log.error("run %s is being written to the catalog by someone else; it is left to them", uid)
+                return
+            log.warning("run %s was cut off; it is written anew", uid)
+            node.delete(recursive=True, external_only=False)
+        self._open[uid] = _OpenRun(self._client, self._mounts, mark)
+
+    def _uid(self, name: str, doc: Document) -> str:
+        """Return the uid of the run that ``doc`` belongs to; empty if its start was not seen."""
+        if name == "start":
+            return doc["uid"]
+        if "run_start" in doc:
+            uid = doc["run_start"]
+        elif name == "resource":
+            uid = next(reversed(self._open), "")
+        else:
+            uid = self._run_of.get(doc.get("descriptor") or doc.get("resource") or "", "")
+        if name in {"descriptor", "resource", "stream_resource"}:
+            self._run_of[doc["uid"]] = uid
+        return uid
+
+    def _guard(self, uid: str, what: str, action: Callable[[], object]) -> None:
+        """Do ``action``; a run that cannot be written is set aside, and the others go on."""
+        self.writing = uid
+        try:
+            with tiled_errors(self._client.uri):
+                action()
+        except CatalogError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one run must not stop the others
+            self._set_aside(uid, what, error)
+
+    def _set_aside(self, uid: str, what: str, error: Exception) -> None:
+        log.error("run %s cannot be archived, and is set aside: its %s: %s", uid, what, error, exc_info=error)
+        self._forget(uid)
+
+    def _forget(self, uid: str) -> None:
+        self._open.pop(uid, None)
+        self._run_of = {key: value for key, value in self._run_of.items() if value != uid}
+
+
+class _OpenRun:
+    def __init__(self, client: Any, mounts: Mapping[str, str], mark: Document) -> None:
+        self.writer = RunWriter(client, mark)
+        self.take = Normaliser(self.writer, mounts)

@@ -1,0 +1,272 @@
+"""An embedded Tiled server over SQLite and DuckDB in one folder; the same configuration serves a real one.
+
+:func:`configuration` makes what ``tiled serve config`` reads. Three things in it are easy to miss, and
+without them standard tools lose a part of what they can do:
+
+* the root carries the spec ``CatalogOfBlueskyRuns``, or ``client[-1]`` and ``client[scan_id]`` do not work;
+* the exporter ``application/json-seq``, or ``run.documents()`` does not work;
+* the validator's router, or ``run.validate()`` needs the files on the client's machine.
+"""
+
+import atexit
+import contextlib
+import ipaddress
+import os
+import secrets
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import uvicorn
+
+from tomolive.errors import AddressError, CatalogError, SettingsError
+
+API_KEY_VARIABLE = "TILED_SINGLE_USER_API_KEY"
+_START_TIMEOUT_S = 60.0
+
+
+def configuration(
+    catalog: str, storage: Iterable[str], readable: Iterable[str | Path] = (), *, create: bool = True
+) -> dict[str, Any]:
+    """Return the configuration of a Tiled server for Bluesky runs.
+
+    Parameters
+    ----------
+    catalog : str
+        URI of the database of metadata: ``sqlite:////srv/catalog.db`` or ``postgresql://user@host/catalog``.
+    storage : iterable of str
+        Where tables and arrays that travel inside documents go: a folder, and ``duckdb:////srv/storage.duckdb``
+        or ``postgresql://user@host/storage`` (a second database).
+    readable : iterable of path
+        Folders where detectors write; files elsewhere are never read, whatever a document says.
+    create : bool
+        Make the tables of ``catalog`` if they are not there.
+    """
+    return {
+        "trees": [
+            {
+                "path": "/",
+                "tree": "catalog",
+                "args": {
+                    "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
+                    "uri": catalog,
+                    "init_if_not_exists": create,
+                    "writable_storage": list(storage),
+                    "readable_storage": [str(Path(folder).absolute()) for folder in readable],
+                },
+            }
+        ],
+        "media_types": {
+            "BlueskyRun": {"application/json-seq": "bluesky_tiled_plugins.exporters:json_seq_exporter"}
+        },
+        "routers": ["bluesky_tiled_plugins.routers.validator:router"],
+    }
+
+
+def embedded_configuration(directory: Path, readable: Iterable[str | Path] = ()) -> dict[str, Any]:
+    """Return the configuration of the embedded server: SQLite and DuckDB in ``directory``."""
+    directory = directory.absolute()
+    return configuration(
+        f"sqlite:///{directory / 'catalog.db'}",
+        [str(directory / "data"), f"duckdb:///{directory / 'storage.duckdb'}"],
+        readable,
+        create=not _has_tables(directory / "catalog.db"),
+    )
+
+
+class CatalogServer:
+    """A Tiled server of its own, for one user with one key, over one folder.
+
+    Either :meth:`run` it in this thread, or :meth:`start` it in another one beside a RunEngine. One process
+    at a time can serve a folder.
+
+    Parameters
+    ----------
+    directory : path
+        Made if it is not there; holds everything but the detectors' files.
+    readable : iterable of path
+        Folders where detectors write.
+    host, port
+        Where to listen; port 0 lets the system choose.
+    api_key : str, optional
+        Default: ``TILED_SINGLE_USER_API_KEY`` of the environment, else the one kept in ``directory``.
+
+    Raises
+    ------
+    CatalogError
+        if the folder or its databases cannot be used.
+    AddressError
+        if the port is taken.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        readable: Iterable[str | Path] = (),
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+    ) -> None:
+        self.directory = Path(directory).absolute()
+        self.readable = tuple(readable)
+        try:
+            (self.directory / "data").mkdir(parents=True, exist_ok=True)
+            self.api_key = (
+                api_key or os.environ.get(API_KEY_VARIABLE) or _kept_key(self.directory / "api_key")
+            )
+        except OSError as error:
+            raise CatalogError(f"cannot use {self.directory} as a catalog: {error.strerror}") from None
+        self._socket = _bind(host, port)
+        host, port = self._socket.getsockname()[:2]
+        self.address = f"http://{host}:{port}"
+        self._server: uvicorn.Server | None = None
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def uri(self) -> str:
+        """What ``tiled.client.from_uri`` takes; holds the key."""
+        return f"{self.address}/api/v1?api_key={quote_plus(self.api_key)}"
+
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until :meth:`stop`; call ``ready`` once requests are answered."""
+        server = self._server = _Server(
+            uvicorn.Config(self._application(), log_config=None, access_log=False), ready
+        )
+        server.should_exit = self._stopped
+        try:
+            server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def start(self) -> "CatalogServer":
+        """Serve in a thread until :meth:`stop` or the end of this process; return once it answers."""
+        ready = threading.Event()
+        failures: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                self.run(ready.set)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+                failures.append(error)
+            finally:
+                ready.set()
+
+        self._thread = threading.Thread(target=serve, name="catalog-server", daemon=True)
+        self._thread.start()
+        answered = ready.wait(_START_TIMEOUT_S)
+        if failures:
+            raise failures[0]
+        if not answered:
+            raise CatalogError(f"the catalog in {self.directory} did not start in {_START_TIMEOUT_S:.0f} s")
+        atexit.register(self.stop)
+        return self
+
+    def request_stop(self) -> None:
+        """Have :meth:`run` return soon; may be called from a signal handler."""
+        self._stopped = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def stop(self) -> None:
+        """End the server; the databases are closed when this returns."""
+        atexit.unregister(self.stop)
+        self.request_stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._socket.close()
+
+    def _application(self) -> Any:
+        from tiled.catalog.core import DatabaseUpgradeNeeded, UninitializedDatabase
+        from tiled.server.app import build_app_from_config
+
+        settings = embedded_configuration(self.directory, self.readable)
+        settings["authentication"] = {"single_user_api_key": self.api_key}
+        try:
+            return build_app_from_config(settings)
+        except (DatabaseUpgradeNeeded, UninitializedDatabase, OSError) as error:
+            raise CatalogError(f"cannot open the catalog in {self.directory}: {error}") from error
+
+    def __enter__(self) -> "CatalogServer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, and with a word when it serves."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs this."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def require_loopback(host: str) -> None:
+    """Refuse to let other machines in with a single key over plain HTTP.
+
+    Raises
+    ------
+    SettingsError
+        if other machines could reach ``host``.
+    """
+    if not is_loopback(host):
+        raise SettingsError(
+            f"the embedded catalog listens on this machine only, not on {host}: write a configuration with "
+            "`tomolive catalog --show-config` and serve it with `tiled serve config` behind TLS"
+        )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise AddressError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --listen"
+        ) from None
+    return listener
+
+
+def _kept_key(path: Path) -> str:
+    """Return the key in ``path``; make one for the first start, so that the address survives a restart."""
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(16))
+    return path.read_text().strip()
+
+
+def _has_tables(database: Path) -> bool:
+    """Whether the database was set up to the end; saves the start of another Python to find out."""
+    if not database.exists():
+        return False
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
+        return bool(rows) and bool(connection.execute("SELECT 1 FROM alembic_version").fetchall())
