@@ -88,8 +88,8 @@ def _typical_gap(gaps: npt.NDArray[np.float64]) -> float:
 def angle_weights(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return the weight of each projection in the sum over angles; the weights add up to pi.
 
-    Filtered backprojection is the integral of the filtered projections over half a turn. Weights that follow the angles
-    really measured, and add up to pi whatever is missing, give the right grey level to uneven,
+    Filtered backprojection is the integral of the filtered projections over half a turn. Weights that follow
+    the angles really measured, and add up to pi whatever is missing, give the right grey level to uneven,
     repeated and incomplete scans.
     """
     cells = angle_cells(angles)
@@ -105,7 +105,7 @@ def covered(angles: npt.ArrayLike) -> float:
 
 
 def typical_step(angles: npt.ArrayLike) -> float:
-    """Return the usual distance between neighbouring angles on the half turn, radians; pi for fewer than two."""
+    """Return the usual distance between neighbours on the half turn, radians; pi for fewer than two."""
     folded = np.sort(np.mod(np.asarray(angles, dtype=np.float64).ravel(), np.pi))
     if folded.size < 2:
         return np.pi

@@ -1,8 +1,8 @@
 """Three orthogonal slices that grow with every projection, right in grey level at every moment.
 
-Backprojection is a sum over projections, so slices can be drawn as frames arrive. What an early projection weighs changes as
-its neighbours come in: slices are drawn with the weights known at the time and scaled to the
-angles seen so far; when weights have drifted apart, and at the end, the differences are drawn too. After
+Backprojection is a sum over projections, so slices can be drawn as frames arrive. What an early projection
+weighs changes as its neighbours come in: slices are drawn with the weights known at the time and scaled to
+the angles seen so far; when weights have drifted apart, and at the end, the differences are drawn too. After
 `SliceAccumulator.finish` the slices are those of `tomolive.recon.reconstruct` on the same frames.
 """
 
@@ -123,12 +123,12 @@ class SliceAccumulator:
         self._redraw()
 
     def _assume_even_beam(self, darks: npt.NDArray[np.generic] | None) -> None:
-        brightest = float(np.percentile(self._store.take(np.arange(1)), 99.9))
+        brightest = float(np.percentile(self._store.take(np.arange(1)).astype(np.float64), 99.9))
         flat = np.full((self.rows, self.columns), brightest)
         self._field = flat_field(flat, darks)
         self.notes.append(
-            f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first projection. "
-            "Grey levels are not absolute."
+            f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
+            "projection. Grey levels are not absolute."
         )
 
     def add(
@@ -139,14 +139,15 @@ class SliceAccumulator:
     ) -> None:
         """Add raw projections (n, rows, columns) at ``angles`` (n,), radians.
 
-        In any order; ``numbers`` (n,) tells them apart, and one that is there already is counted and left out.
+        In any order; ``numbers`` (n,) tells them apart, and one that is there already is counted and left
+        out.
         """
         projections = np.asarray(projections)
         radians = np.atleast_1d(np.asarray(angles, np.float64))
         if projections.shape != (len(radians), self.rows, self.columns) or len(numbers) != len(radians):
             raise ReconstructionError(
-                f"projections has shape {projections.shape} with {len(radians)} angles and {len(numbers)} numbers; "
-                f"expected ({len(radians)}, {self.rows}, {self.columns})"
+                f"projections has shape {projections.shape} with {len(radians)} angles and {len(numbers)} "
+                f"numbers; expected ({len(radians)}, {self.rows}, {self.columns})"
             )
         if not np.isfinite(radians).all():
             raise ReconstructionError(f"angles of projections {list(numbers)} are not all finite")
@@ -178,7 +179,7 @@ class SliceAccumulator:
         return fresh
 
     def finish(self) -> None:
-        """Refine the centre and the weights with all that came; more may still be added, and finished again."""
+        """Refine the centre and the weights with all that came; more may follow, and be finished again."""
         if not len(self._store):
             return
         if self._field is None:

@@ -15,8 +15,8 @@ _BAND = 32
 class OrthoSlices:
     """Sums of weighted, filtered, backprojected projections in an xy, an xz and a yz plane.
 
-    Detector rows are independent of each other in the upright planes, and image rows in the xy plane, so threads share
-    the work without sharing a pixel, and the result does not depend on their number.
+    Detector rows are independent of each other in the upright planes, and image rows in the xy plane, so
+    threads share the work without sharing a pixel, and the result does not depend on their number.
     """
 
     def __init__(self, rows: int, columns: int, positions: dict[str, int], threads: int) -> None:

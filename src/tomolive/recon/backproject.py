@@ -1,11 +1,12 @@
 """Backprojection of filtered projections into planes, one batch at a time, in place.
 
 The inversion of the Radon transform by filtered backprojection (Kak and Slaney 1988, eq. 39 of chapter 3):
-``f(x, y) = sum over angles of w q_t(center + x cos t + y sin t)``, where ``q_t`` is the filtered row at the angle
-``t`` and the weights add up to pi. Between columns ``q_t`` is interpolated linearly; beyond the detector it is zero.
+``f(x, y) = sum over angles of w q_t(center + x cos t + y sin t)``, where ``q_t`` is the filtered row at the
+angle ``t`` and the weights add up to pi. Between columns ``q_t`` is interpolated linearly; beyond the
+detector it is zero.
 
-Every kernel samples the same positions with the same interpolation, so that a pixel has the same value in whichever plane, batch or
-block it is computed. They run without the GIL and use no threads of their own.
+Every kernel samples the same positions with the same interpolation, so that a pixel has the same value in
+whichever plane, batch or block it is computed. They run without the GIL and use no threads of their own.
 
 Layout
 ------
@@ -34,7 +35,7 @@ def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArra
 
 
 def lanes(filtered: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return filtered projections (n, rows, columns), weighted and guarded, rows last: (n, columns + 3, rows)."""
+    """Return projections (n, rows, columns) weighted, guarded and rows last: (n, columns + 3, rows)."""
     count, rows, columns = filtered.shape
     out = np.empty((count, columns + GUARDS, rows), np.float32)
     _turn(filtered, np.asarray(weights, np.float32), out)
@@ -138,7 +139,7 @@ def add_to_upright(
 
 @njit(nogil=True, cache=True, fastmath=True)
 def add_to_line(turned, starts, steps, image):
-    """Add ``image[k, z] += sum over a of turned[a, starts[a] + k steps[a], z]``; positions count guarded columns."""
+    """Add to ``image[k, z]`` the sum over a of ``turned[a, starts[a] + k steps[a], z]``, interpolated."""
     count, width, rows = turned.shape
     end = float(width - 2)
     for k in range(image.shape[0]):

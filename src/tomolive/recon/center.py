@@ -2,12 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights, opposite_pair
 from tomolive.recon.backproject import GUARDS, add_to_slice, guarded
 from tomolive.recon.filters import filter_rows
+from tomolive.recon.fourier import fast_length, irfft, rfft
 from tomolive.recon.parallel import run
 
 Floats = npt.NDArray[np.float32]
@@ -21,10 +21,10 @@ _ROWS = 4
 def from_opposite(projection: Floats, opposite: Floats) -> float:
     """Return the centre from two projections half a turn apart.
 
-    The second one, mirrored, is the first one shifted by ``2 center - (columns - 1)``. The shift is where the mean
-    squared difference over the columns that both share, relative to their mean square, is least, refined by a
-    parabola; the sums over all shifts at once are correlations (Fourier transforms). No window: that would
-    bias the result.
+    The second one, mirrored, is the first one shifted by ``2 center - (columns - 1)``. The shift is where the
+    mean squared difference over the columns that both share, relative to their mean square, is least, refined
+    by a parabola; the sums over all shifts at once are correlations (Fourier transforms). No window: that
+    would bias the result.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def from_opposite(projection: Floats, opposite: Floats) -> float:
     columns = projection.shape[-1]
     first = projection.astype(np.float64)
     mirrored = opposite[:, ::-1].astype(np.float64)
-    length = scipy.fft.next_fast_len(2 * columns, real=True)
+    length = fast_length(2 * columns)
 
     def correlate(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        product = scipy.fft.rfft(a, length) * np.conj(scipy.fft.rfft(b, length))
-        return scipy.fft.irfft(product.sum(axis=0), length)
+        product = rfft(a, length) * np.conj(rfft(b, length))
+        return irfft(product.sum(axis=0), length)
 
     ones = np.ones((1, columns))
     overlap = correlate(ones, ones)
@@ -48,13 +48,13 @@ def from_opposite(projection: Floats, opposite: Floats) -> float:
     cost = 1 - 2 * correlate(first, mirrored) / np.maximum(squares, 1e-12 * squares.max())
     cost[overlap < _LEAST_OVERLAP * columns] = np.inf
     shift = int(np.argmin(cost))
-    fraction = _vertex(cost[shift - 1], cost[shift], cost[(shift + 1) % length])
+    fraction = _vertex(*cost[[shift - 1, shift, (shift + 1) % length]])
     signed = shift - length if shift > length // 2 else shift
     return (columns - 1 + signed + fraction) / 2
 
 
 def _vertex(before: float, least: float, after: float) -> float:
-    """Return where the parabola through three equally spaced values has its minimum, in steps from the middle."""
+    """Return where the parabola through three values has its minimum, in steps from the middle one."""
     bend = before - 2 * least + after
     if not np.isfinite(bend) or bend <= 0:
         return 0.0
@@ -71,10 +71,10 @@ def by_scan(
 ) -> float:
     """Return the centre near ``start`` that gives the least negative attenuation.
 
-    Attenuation is never negative; a wrong centre makes it so around every edge (Donath et al., J. Opt. Soc. Am. A
-    23, 1048 (2006), metric Q_IN). Each candidate is reconstructed with the Hann filter, and the squares of the negative pixels
-    are summed over the circle that all projections see: first in whole steps, then around the best in
-    quarters, then by a parabola.
+    Attenuation is never negative; a wrong centre makes it so around every edge (Donath et al., J. Opt. Soc.
+    Am. A 23, 1048 (2006), metric Q_IN). Each candidate is reconstructed with the Hann filter, and the squares
+    of the negative pixels are summed over the circle that all projections see: first in whole steps, then
+    around the best in quarters, then by a parabola.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def by_scan(
 
 
 def _stages(reach: float, columns: int) -> list[tuple[int, float, int]]:
-    """Return (binning, step, steps to either side): coarse steps on binned rows first, the last on full ones."""
+    """Return (binning, step, steps to either side): coarse steps on binned rows first."""
     coarse = 4 if reach > 4 and columns >= 256 else 1
     half = int(np.ceil(reach / coarse))
     if coarse == 1:
@@ -118,7 +118,7 @@ def _costs(
     rows: Floats,
     angles: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
-    candidates: npt.NDArray[np.float64],
+    candidates: npt.NDArray[np.floating],
     binning: int,
     threads: int | None,
 ) -> npt.NDArray[np.float64]:
@@ -173,8 +173,8 @@ def find_center(
     Parameters
     ----------
     sinograms
-        Line integrals: projections (angles, rows, columns), sinograms (rows, angles, columns), or one sinogram
-        (angles, columns). Which axis holds the angles is told from their number.
+        Line integrals: projections (angles, rows, columns), sinograms (rows, angles, columns), or one
+        sinogram (angles, columns). Which axis holds the angles is told from their number.
     angles
         Radians, any order.
     method
@@ -201,8 +201,8 @@ def find_center(
     pair = opposite_pair(radians) if start is None and method != "scan" else None
     if method == "opposite" and pair is None:
         raise ReconstructionError(
-            f"angles from {np.degrees(radians.min()):.4g} to {np.degrees(radians.max()):.4g} degrees hold no two "
-            "projections half a turn apart; use method='scan'"
+            f"angles from {np.degrees(radians.min()):.4g} to {np.degrees(radians.max()):.4g} degrees hold no "
+            "two projections half a turn apart; use method='scan'"
         )
     if pair is not None:
         start = from_opposite(rows[:, pair[0]], rows[:, pair[1]])
@@ -219,10 +219,10 @@ def refined(
     *,
     threads: int | None = None,
 ) -> float:
-    """Refine a centre by a scan; with no ``start``, search an eighth of the detector either side of its middle.
+    """Refine a centre by a scan; without ``start``, search an eighth of the columns around the middle.
 
-    ``deviation`` says by how much (radians) the pair that gave ``start`` missed 180 degrees: the nearer they are, the more that
-    estimate is believed against the scan, which noise can lead astray.
+    ``deviation`` says by how much (radians) the pair that gave ``start`` missed 180 degrees: the nearer they
+    are, the more that estimate is believed against the scan, which noise can lead astray.
     """
     columns = sinograms.shape[2]
     if start is None:
@@ -242,8 +242,8 @@ def as_sinograms(
         values = values[np.newaxis]
     if values.ndim != 3 or len(radians) not in values.shape[:2] or 0 in values.shape:
         raise ReconstructionError(
-            f"{name} has shape {np.shape(array)}, which does not fit {len(radians)} angles; expected (rows, angles, "
-            "columns), (angles, rows, columns) or (angles, columns)"
+            f"{name} has shape {np.shape(array)}, which does not fit {len(radians)} angles; expected "
+            "(rows, angles, columns), (angles, rows, columns) or (angles, columns)"
         )
     if values.shape[1] != len(radians):
         values = values.transpose(1, 0, 2)

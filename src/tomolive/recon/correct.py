@@ -55,7 +55,7 @@ def flat_field(
     alive = np.isfinite(beam) & (beam > 0)
     if not alive.any():
         raise ReconstructionError(
-            f"flats are nowhere brighter than darks (means {np.nanmean(flat):.6g} and {np.nanmean(dark):.6g}); "
+            f"flats (mean {np.nanmean(flat):.6g}) are nowhere brighter than darks ({np.nanmean(dark):.6g}); "
             "expected counts with beam and counts without: were they exchanged, or was there no beam?"
         )
     gain = np.divide(1.0, beam, out=np.zeros_like(beam), where=alive)
@@ -71,13 +71,13 @@ def _average(frames: npt.ArrayLike, average: str, name: str) -> npt.NDArray[np.f
         )
     if average not in ("mean", "median"):
         raise ReconstructionError(f"average={average!r}; expected 'mean' or 'median'")
-    function = np.mean if average == "mean" else np.median
-    values = function(frames, axis=0, dtype=np.float64) if average == "mean" else function(frames, axis=0)
+    counts = frames.astype(np.float64)
+    values = counts.mean(axis=0) if average == "mean" else np.median(counts, axis=0)
     if np.isfinite(values).all():
-        return values.astype(np.float64)
-    masked = np.ma.masked_invalid(frames.astype(np.float64))
-    partial = masked.mean(axis=0) if average == "mean" else np.ma.median(masked, axis=0)
-    return np.ma.filled(partial, np.nan)
+        return np.asarray(values)
+    known = np.ma.masked_invalid(counts)
+    partial = known.mean(axis=0) if average == "mean" else np.ma.median(known, axis=0)
+    return np.asarray(np.ma.filled(np.ma.asarray(partial), np.nan))
 
 
 def line_integrals(

@@ -1,7 +1,7 @@
 """A natural logarithm that the compiler can vectorise: one polynomial, no branches, no library call.
 
-``x = 2**e * (1 + m)`` with ``m`` in [-1/3, 1/3): ``ln x = e ln 2 + ln(1 + m)``, and ``ln(1 + m) / m`` is a polynomial
-to float32 rounding. The exponent is read from the bits of the number (IEEE 754).
+``x = 2**e * (1 + m)`` with ``m`` in [-1/3, 1/3): ``ln x = e ln 2 + ln(1 + m)``, and ``ln(1 + m) / m`` is a
+polynomial to float32 rounding. The exponent is read from the bits of the number (IEEE 754).
 """
 
 import numpy as np
@@ -43,9 +43,10 @@ def _number_of(typing_context, bits):  # noqa: ARG001
 @njit(inline="always")
 def log32(x):
     """Return ln(x) of a positive, normal float32, to 1e-6 absolute or 2e-7 relative."""
-    bits = _bits_of(x)
+    bits = _bits_of(x)  # pyright: ignore[reportCallIssue]  the compiler passes the context
     exponent = np.int32((bits - _TWO_THIRDS_BITS) >> np.int32(23))
-    m = _number_of(np.int32(bits - (exponent << np.int32(23)))) - np.float32(1)
+    mantissa = np.int32(bits - (exponent << np.int32(23)))
+    m = _number_of(mantissa) - np.float32(1)  # pyright: ignore[reportCallIssue]
     # Horner's scheme
     p = _C8
     p = p * m + _C7

@@ -1,17 +1,18 @@
 """The ramp filter of filtered backprojection, its smoother relatives, and how rows are filtered.
 
-The ramp is used in its band-limited, discrete form (Kak and Slaney 1988, eq. 61 of chapter 3): sampling |f| in
-Fourier space instead would lose the zero frequency and with it the grey level.
+The ramp is used in its band-limited, discrete form (Kak and Slaney 1988, eq. 61 of chapter 3): sampling |f|
+in Fourier space instead would lose the zero frequency and with it the grey level.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from tomolive.errors import ReconstructionError
+from tomolive.recon.fourier import fast_length, irfft, rfft
 
 _BUTTERWORTH_CUTOFF = 0.25
 _BUTTERWORTH_ORDER = 4
@@ -22,7 +23,7 @@ def _parzen(f: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(x < 0.5, 1 - 6 * x**2 * (1 - x), 2 * (1 - x) ** 3)
 
 
-WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+WINDOWS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "ramp": np.ones_like,
     "shepp-logan": np.sinc,
     "cosine": lambda f: np.cos(np.pi * f),
@@ -56,15 +57,15 @@ def response(name: str, length: int) -> npt.NDArray[np.float32]:
     kernel[0] = 0.25
     odd = n % 2 == 1
     kernel[odd] = -1 / (np.pi * n[odd]) ** 2
-    ramp = scipy.fft.rfft(kernel).real
-    values = (ramp * WINDOWS[name](scipy.fft.rfftfreq(length))).astype(np.float32)
+    ramp = np.real(rfft(kernel))
+    values = (ramp * WINDOWS[name](np.fft.rfftfreq(length))).astype(np.float32)
     values.flags.writeable = False
     return values
 
 
 def filter_length(columns: int) -> int:
     """Return the length of the transform: at least two rows, so that the ends of a row cannot meet."""
-    return scipy.fft.next_fast_len(2 * columns, real=True)
+    return fast_length(2 * columns)
 
 
 def filter_rows(
@@ -79,8 +80,8 @@ def filter_rows(
     name
         One of `FILTERS`.
     padding
-        "edge": beyond its ends a row goes on with its first and last value, which removes the bright rim and the cupping
-        of an object wider than the detector; "zero": beyond its ends there is nothing.
+        "edge": beyond its ends a row goes on with its first and last value, which removes the bright rim
+        and the cupping of an object wider than the detector; "zero": beyond its ends there is nothing.
 
     Returns
     -------
@@ -94,9 +95,9 @@ def filter_rows(
         padded = rows
     else:
         raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
-    spectrum = scipy.fft.rfft(padded, length, axis=-1)
+    spectrum = rfft(padded, length)
     spectrum *= response(name, length)
-    return scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :columns]
+    return irfft(spectrum, length)[..., :columns]
 
 
 def _pad_edges(rows: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:

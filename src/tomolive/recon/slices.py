@@ -1,5 +1,7 @@
 """Slices across the rotation axis from sinograms: the function that a notebook calls."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,10 @@ from tomolive.recon.backproject import add_to_block, add_to_slice, guarded, lane
 from tomolive.recon.center import check_angles, find_center
 from tomolive.recon.filters import check_filter, filter_rows
 from tomolive.recon.parallel import allowed_cores, blocks, run
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Adder = Callable[[tuple[int, int]], None]
 
 METHODS = ("backprojection",)
 _BLOCK = 16
@@ -27,7 +33,7 @@ def reconstruct(
     padding: str = "edge",
     pixel_size: float = 1.0,
     threads: int | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Floats:
     """Reconstruct slices from parallel-beam line integrals.
 
     Parameters
@@ -69,9 +75,7 @@ def reconstruct(
     return _backproject(rows, radians, weights, center, filter, padding, threads)
 
 
-def _checked(
-    sinograms: npt.ArrayLike, angles: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+def _checked(sinograms: npt.ArrayLike, angles: npt.ArrayLike) -> tuple[Floats, Doubles]:
     radians = check_angles(angles)
     rows = np.asarray(sinograms, np.float32)
     rows = rows[np.newaxis] if rows.ndim == 2 else rows
@@ -83,8 +87,8 @@ def _checked(
     bad = ~np.isfinite(rows)
     if bad.any():
         raise ReconstructionError(
-            f"sinograms has {int(bad.sum())} values that are not finite; expected line integrals as from normalize(), "
-            "which bridges such pixels"
+            f"sinograms has {int(bad.sum())} values that are not finite; expected line integrals as from "
+            "normalize(), which bridges such pixels"
         )
     return rows, radians
 
@@ -100,37 +104,47 @@ def check_center(center: float, columns: int) -> float:
 
 
 def _backproject(
-    rows: npt.NDArray[np.float32],
-    angles: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
+    rows: Floats,
+    angles: Doubles,
+    weights: Doubles,
     center: float,
     name: str,
     padding: str,
     threads: int | None,
-) -> npt.NDArray[np.float32]:
+) -> Floats:
     threads = threads or allowed_cores()
     count, _, columns = rows.shape
     out = np.zeros((count, columns, columns), np.float32)
-    bands = blocks(columns, max(32, -(-columns // (4 * threads)) // 32 * 32))
-    if count < _FEW:
-        for row, image in zip(rows, out, strict=True):
-            line = guarded(filter_rows(row, name, padding=padding), weights)
-            run(lambda b: add_to_slice(line, angles, center, image[b[0] : b[1]], b[0]), bands, threads)  # noqa: B023
-        return out
-    for first, last in blocks(count, _BLOCK):
-        turned = lanes(_filter_block(rows[first:last], name, padding, threads).transpose(1, 0, 2), weights)
-
-        def add(band: tuple[int, int]) -> None:
-            low, high = band
-            block = np.zeros((high - low, columns, last - first), np.float32)  # noqa: B023
-            add_to_block(turned, angles, center, block, low)  # noqa: B023
-            out[first:last, low:high] = block.transpose(2, 0, 1)  # noqa: B023
-
-        run(add, bands, threads)
+    bands = blocks(columns, max(32, -(-columns // (4 * threads))))
+    size = 1 if count < _FEW else _BLOCK
+    for first, last in blocks(count, size):
+        filtered = _filter_block(rows[first:last], name, padding, threads)
+        add = _slice_adder if size == 1 else _block_adder
+        run(add(filtered, weights, angles, center, out[first:last]), bands, threads)
     return out
 
 
-def _filter_block(
-    rows: npt.NDArray[np.float32], name: str, padding: str, threads: int
-) -> npt.NDArray[np.float32]:
+def _slice_adder(filtered: Floats, weights: Doubles, angles: Doubles, center: float, out: Floats) -> Adder:
+    line = guarded(filtered[0], weights)
+
+    def add(band: tuple[int, int]) -> None:
+        low, high = band
+        add_to_slice(line, angles, center, out[0, low:high], low)
+
+    return add
+
+
+def _block_adder(filtered: Floats, weights: Doubles, angles: Doubles, center: float, out: Floats) -> Adder:
+    turned = lanes(filtered.transpose(1, 0, 2), weights)
+
+    def add(band: tuple[int, int]) -> None:
+        low, high = band
+        block = np.zeros((high - low, out.shape[2], out.shape[0]), np.float32)
+        add_to_block(turned, angles, center, block, low)
+        out[:, low:high] = block.transpose(2, 0, 1)
+
+    return add
+
+
+def _filter_block(rows: Floats, name: str, padding: str, threads: int) -> Floats:
     return np.stack(run(lambda row: filter_rows(row, name, padding=padding), rows, threads))
