@@ -1,8 +1,10 @@
 """What every test may use."""
 
+import importlib.util
 import os
 import socket
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,3 +26,15 @@ def tooth() -> Path:
     if not path.exists():
         pytest.skip(f"the real scan {path.name} is not at hand; TOMOLIVE_TEST_TOOTH can name it")
     return path
+
+
+@pytest.fixture(scope="session")
+def beamlines() -> ModuleType:
+    """Generators of runs in the shapes of real beamlines, with their files: ``tests/beamlines.py``."""
+    path = Path(__file__).parent / "beamlines.py"
+    spec = importlib.util.spec_from_file_location("beamlines", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

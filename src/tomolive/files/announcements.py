@@ -1,0 +1,270 @@
+"""Sans-IO: documents in -> which frames they announce, and where those lie.
+
+State is keyed on the descriptor: one file often feeds darks, flats and projections.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One data key of one stream of one run."""
+
+    run_uid: str
+    stream: str
+    descriptor_uid: str
+    data_key: str
+    frames_per_event: int = 1
+    frame_bytes: int = 8
+    """As the descriptor has it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asset:
+    """A file, or a family of files, that documents announced."""
+
+    uid: str
+    run_uid: str
+    uri: str
+    """Of a stream_resource; else empty, and ``root`` and ``resource_path`` say where it is."""
+    mimetype: str
+    """Empty: only a handler for ``spec`` can read it."""
+    parameters: Mapping[str, Any]
+    root: str = ""
+    resource_path: str = ""
+    spec: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Announcement:
+    """Frames ``[first, first + count)`` of a track are ``[position, position + count)`` of an asset."""
+
+    track: Track
+    asset: Asset | None
+    """None: the document that names it was never seen."""
+    first: int
+    position: int
+    count: int
+    datum_kwargs: Mapping[str, Any] | None = None
+    """Of a datum: given to a handler, which alone knows what they mean. None for a stream_datum."""
+
+    def head(self, count: int) -> "Announcement":
+        """Return the first ``count`` frames of it."""
+        return replace(self, count=min(count, self.count))
+
+    def overlaps(self, other: "Announcement") -> bool:
+        """Whether frames of the stream are in both."""
+        return self.first < other.first + other.count and other.first < self.first + self.count
+
+    def rest(self, count: int) -> "Announcement":
+        """Return what is left after the first ``count`` frames."""
+        return replace(
+            self, first=self.first + count, position=self.position + count, count=max(self.count - count, 0)
+        )
+
+
+@dataclass
+class _Run:
+    descriptors: dict[str, Document] = field(default_factory=dict)
+    assets: dict[str, Asset] = field(default_factory=dict)
+    datums: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    announced: dict[tuple[str, str], deque[Announcement]] = field(default_factory=dict)
+
+
+class Announcements:
+    """What the documents of the runs that are open have announced."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, _Run] = {}
+        self._run_of: dict[str, str] = {}
+        """Uid of a descriptor, resource or stream_resource, or a datum_id -> uid of its run."""
+
+    def note(self, name: str, doc: Document) -> None:
+        """Take in a document that other documents will refer to; other documents are ignored."""
+        match name:
+            case "start":
+                self._runs[doc["uid"]] = _Run()
+            case "descriptor":
+                run = self._enter(doc["uid"], doc["run_start"])
+                run.descriptors[doc["uid"]] = doc
+            case "stream_resource":
+                self._note_asset(_asset_of_stream(doc, self._run_uid_of_asset(doc)))
+            case "resource":
+                self._note_asset(_asset_of_resource(doc, self._run_uid_of_asset(doc)))
+            case "datum":
+                run_uid = self._run_of.get(doc["resource"])
+                if run_uid is not None:
+                    self._enter(doc["datum_id"], run_uid).datums[doc["datum_id"]] = (
+                        doc["resource"],
+                        doc["datum_kwargs"],
+                    )
+
+    def stream_datum(self, doc: Document) -> Announcement | None:
+        """Return what a stream_datum announces; None if its descriptor was never seen."""
+        found = self._descriptor(doc["descriptor"])
+        if found is None:
+            return None
+        run_uid, run, descriptor = found
+        resource_uid = doc["stream_resource"]
+        asset = run.assets.get(resource_uid) or self._asset_of_another_run(resource_uid)
+        data_key = asset.parameters["data_key"] if asset else resource_uid
+        each = _frames_per_event(descriptor["data_keys"].get(data_key, {}), asset)
+        indices, numbers = doc["indices"], doc["seq_nums"]
+        announcement = Announcement(
+            track=_track(run_uid, descriptor, data_key, each),
+            asset=asset,
+            first=(numbers["start"] - 1) * each,
+            position=indices["start"] * each,
+            count=(indices["stop"] - indices["start"]) * each,
+        )
+        run.announced.setdefault((doc["descriptor"], data_key), deque()).append(announcement)
+        return announcement
+
+    def event(self, doc: Document) -> list[Announcement]:
+        """Return the images that belong to one event, in both styles of documents."""
+        found = self._descriptor(doc["descriptor"])
+        if found is None:
+            return []
+        run_uid, run, descriptor = found
+        images = []
+        for data_key, description in descriptor["data_keys"].items():
+            if "external" not in description:
+                continue
+            if data_key not in doc["data"]:
+                image = _of_stream(run.announced.get((doc["descriptor"], data_key)), doc["seq_num"])
+            elif doc.get("filled", {}).get(data_key, False):
+                image = None
+            else:
+                image = _of_datum(run_uid, run, descriptor, data_key, doc)
+            if image is not None:
+                images.append(image)
+        return images
+
+    def has_images(self, descriptor_uid: str) -> bool:
+        """Whether events of this descriptor can have images in files."""
+        found = self._descriptor(descriptor_uid)
+        return found is not None and any("external" in key for key in found[2]["data_keys"].values())
+
+    def run_of(self, name: str, doc: Document) -> str | None:
+        """Return the uid of the run that a document belongs to."""
+        if name == "start":
+            return doc["uid"]
+        for reference in ("run_start", "descriptor", "resource"):
+            if reference in doc:
+                return doc[reference] if reference == "run_start" else self._run_of.get(doc[reference])
+        return None
+
+    def forget(self, run_uid: str) -> None:
+        """Drop all that is known of a run."""
+        run = self._runs.pop(run_uid, None)
+        if run is not None:
+            for uid in (*run.descriptors, *run.assets, *run.datums):
+                self._run_of.pop(uid, None)
+
+    def _enter(self, uid: str, run_uid: str) -> _Run:
+        self._run_of[uid] = run_uid
+        return self._runs.setdefault(run_uid, _Run())
+
+    def _note_asset(self, asset: Asset) -> None:
+        self._enter(asset.uid, asset.run_uid).assets[asset.uid] = asset
+
+    def _run_uid_of_asset(self, doc: Document) -> str:
+        """Return the run that an asset is for; producers may leave that out, then it is the newest."""
+        return doc.get("run_start") or next(reversed(self._runs), "")
+
+    def _descriptor(self, uid: str) -> tuple[str, _Run, Document] | None:
+        run_uid = self._run_of.get(uid)
+        if run_uid is None:
+            return None
+        run = self._runs[run_uid]
+        return run_uid, run, run.descriptors[uid]
+
+    def _asset_of_another_run(self, uid: str) -> Asset | None:
+        run_uid = self._run_of.get(uid)
+        return None if run_uid is None else self._runs[run_uid].assets.get(uid)
+
+
+def _asset_of_stream(doc: Document, run_uid: str) -> Asset:
+    parameters = {**doc.get("parameters", {}), "data_key": doc["data_key"]}
+    return Asset(doc["uid"], run_uid, doc["uri"], doc["mimetype"], parameters)
+
+
+def _asset_of_resource(doc: Document, run_uid: str) -> Asset:
+    """Translate the specs that areaDetector's own files have; others are left to handlers."""
+    spec, parameters = doc["spec"], dict(doc["resource_kwargs"])
+    mimetype = ""
+    if spec in _HDF5_SPECS:
+        mimetype = "application/x-hdf5"
+        parameters["dataset"] = parameters.get("dataset") or parameters.get("key") or "/entry/data/data"
+    elif spec == "AD_TIFF":
+        mimetype = "multipart/related;type=image/tiff"
+    return Asset(doc["uid"], run_uid, "", mimetype, parameters, doc["root"], doc["resource_path"], spec)
+
+
+_HDF5_SPECS = frozenset({"AD_HDF5", "AD_HDF5_SWMR"})
+
+
+def _frames_per_event(description: Document, asset: Asset | None) -> int:
+    """Return how many frames of the file make one event.
+
+    A file that has one axis more than the descriptor's shape holds one frame an event; with as many axes,
+    the first number of the shape says how many.
+    """
+    parameters = asset.parameters if asset else {}
+    explicit = parameters.get("multiplier") or parameters.get("frame_per_point")
+    if explicit:
+        return int(explicit)
+    shape = tuple(description.get("shape", ()))
+    axes = len(parameters.get("chunk_shape", ())) or (1 if len(shape) < 2 else 3)
+    return max(int(shape[0]), 1) if shape and len(shape) >= axes else 1
+
+
+def _track(run_uid: str, descriptor: Document, data_key: str, frames_per_event: int) -> Track:
+    description = descriptor["data_keys"].get(data_key, {})
+    itemsize = np.dtype(description.get("dtype_numpy") or "f8").itemsize
+    pixels = math.prod(max(int(n or 1), 1) for n in description.get("shape", ()))
+    frame_bytes = max(pixels * itemsize // frames_per_event, 1)
+    return Track(
+        run_uid, descriptor.get("name", ""), descriptor["uid"], data_key, frames_per_event, frame_bytes
+    )
+
+
+def _of_stream(announced: deque[Announcement] | None, seq_num: int) -> Announcement | None:
+    """Return the frames of one event out of what stream_datums have announced before it."""
+    for known in reversed(announced or ()):
+        each = known.track.frames_per_event
+        offset = (seq_num - 1) * each - known.first
+        if 0 <= offset < known.count:
+            return Announcement(known.track, known.asset, known.first + offset, known.position + offset, each)
+    return None
+
+
+def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, event: Document) -> Announcement:
+    """Return the frames of one datum."""
+    resource_uid, kwargs = run.datums.get(event["data"][data_key], ("", {}))
+    asset = run.assets.get(resource_uid)
+    each = _frames_per_event(descriptor["data_keys"][data_key], asset)
+    point = kwargs.get("point_number", kwargs.get("frame", event["seq_num"] - 1))
+    position = point * each if asset is not None and asset.mimetype else 0
+    track = _track(run_uid, descriptor, data_key, each)
+    return Announcement(track, asset, (event["seq_num"] - 1) * each, position, each, kwargs)
+
+
+def merge(parts: Iterable[Announcement]) -> list[Announcement]:
+    """Return ``parts`` with neighbours joined, for a report."""
+    merged: list[Announcement] = []
+    for part in sorted(parts, key=lambda part: (part.track.stream, part.track.data_key, part.first)):
+        before = merged[-1] if merged else None
+        if before is not None and before.track == part.track and before.first + before.count == part.first:
+            merged[-1] = replace(before, count=before.count + part.count)
+        else:
+            merged.append(part)
+    return merged

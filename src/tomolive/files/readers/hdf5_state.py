@@ -1,0 +1,77 @@
+"""Whether an HDF5 file may be read now, found without disturbing the process that writes it.
+
+Found by trying it:
+
+* HDF5 locks a file even when it opens it for reading. As long as such a lock lasts, a detector fails to open
+  its own file again, and polling a file that is being made can hit that moment. Hence readers here never
+  let HDF5 lock; what the lock would say is found in other ways.
+* A file of format 3 (``libver="latest"``, all SWMR files) says in its superblock that it is open for writing,
+  and whether with SWMR. Without SWMR nobody can read it before it is closed.
+* Older formats say nothing. Their writer holds a lock from the moment the file exists, so asking for it
+  for an instant disturbs nobody.
+"""
+
+import fcntl
+import os
+import stat
+from enum import Enum
+from pathlib import Path
+
+from tomolive.errors import UnknownLayoutError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_OPEN_FOR_WRITING, _OPEN_FOR_SWMR = 0b001, 0b100
+_USER_BLOCKS = (0, 512, 1024, 2048)
+
+
+class Hdf5State(Enum):
+    """What can be done with an HDF5 file now."""
+
+    INCOMPLETE = "its first bytes are not written yet"
+    SWMR = "is being written, and can be read meanwhile"
+    EXCLUSIVE = "cannot be read before its writer closes it"
+    CLOSED = "is closed, and says so itself"
+    UNMARKED = "is not locked; whether it is being written cannot be known"
+
+
+def examine(path: Path) -> Hdf5State:
+    """Look at the superblock of ``path``, an existing file.
+
+    Raises
+    ------
+    OSError
+        if it cannot be opened.
+    UnknownLayoutError
+        if it is not a regular file.
+    """
+    # Opening a named pipe to read would wait for a writer, hence O_NONBLOCK.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnknownLayoutError(f"{path} is not a regular file")
+        for offset in _USER_BLOCKS:
+            superblock = os.pread(descriptor, 12, offset)
+            if superblock[:8] == _SIGNATURE and len(superblock) == 12:
+                return _state(descriptor, version=superblock[8], flags=superblock[11])
+    finally:
+        os.close(descriptor)
+    return Hdf5State.INCOMPLETE
+
+
+def _state(descriptor: int, version: int, flags: int) -> Hdf5State:
+    if version < 3:
+        return Hdf5State.EXCLUSIVE if _is_locked(descriptor) else Hdf5State.UNMARKED
+    if not flags & _OPEN_FOR_WRITING:
+        return Hdf5State.CLOSED
+    return Hdf5State.SWMR if flags & _OPEN_FOR_SWMR else Hdf5State.EXCLUSIVE
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
