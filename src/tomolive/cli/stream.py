@@ -1,0 +1,97 @@
+"""``tomolive hub``, ``watch``, ``journal``, ``spool`` and ``keys``."""
+
+from pathlib import Path
+
+import click
+
+from tomolive import service
+from tomolive.config import Settings
+from tomolive.errors import SettingsError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--journal", type=FOLDER, required=True, help="Folder that keeps every document.")
+@click.option("--native", metavar="HOST:PORT", help="tomolive's own protocol; port 0: the system chooses.")
+@click.option("--in", "stock_in", metavar="HOST:PORT", help="For bluesky's own Publishers.")
+@click.option("--out", "stock_out", metavar="HOST:PORT", help="For bluesky's own RemoteDispatchers.")
+@click.option("--http", metavar="HOST:PORT", help="/healthz and /metrics.")
+@click.option(
+    "--fsync",
+    type=click.Choice(["always", "interval", "never"]),
+    default="interval",
+    show_default=True,
+    help="When documents are forced to the disk; matters for power cuts only.",
+)
+@click.option("--keep-size", metavar="BYTES", help="Let go of the oldest documents beyond this; 100M, 20G.")
+@click.option("--keep-days", type=float, help="Let go of documents older than this.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback without keys.")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
+@click.option("--verbose", is_flag=True)
+def hub(
+    journal: Path,
+    native: str | None,
+    stock_in: str | None,
+    stock_out: str | None,
+    http: str | None,
+    fsync,
+    keep_size: str | None,
+    keep_days: float | None,
+    insecure: bool,
+    config: Path | None,
+    verbose: bool,
+) -> None:
+    """Receive documents, keep them, and give them to everyone who asks."""
+    from tomolive.stream import health
+    from tomolive.stream.hub import Hub, HubSettings
+
+    service.setup_logging(verbose)
+    defaults = Settings.load(config).hub
+    settings = HubSettings(
+        journal=journal,
+        native=native or defaults.native,
+        stock_in=stock_in or defaults.stock_in,
+        stock_out=stock_out or defaults.stock_out,
+        insecure=insecure,
+        fsync=fsync,
+        keep_bytes=None if keep_size is None else _bytes(keep_size),
+        keep_seconds=None if keep_days is None else keep_days * 86400,
+    )
+    server = Hub(settings)
+    try:
+        with health.serve(http or defaults.http, server.health) as page:
+            service.stop_on_signals(server.stop)
+            service.notify_ready(
+                **{"native": server.native, "in": server.stock_in, "out": server.stock_out, "http": page}
+            )
+            click.echo(
+                f"hub at {server.native}, bluesky's own format in at {server.stock_in} and out at "
+                f"{server.stock_out}, {page}/metrics, journal {journal}"
+            )
+            server.run()
+    finally:
+        server.close()
+
+
+@click.command()
+@click.argument("address", default="tcp://127.0.0.1:5569")
+@click.option("--start", default="new", show_default=True, help="new, newest, all, or a run's uid.")
+@click.option("--lines", is_flag=True, help="One line for each document instead of progress bars.")
+def watch(address: str, start: str, lines: bool) -> None:
+    """Show what flows through the hub (or bluesky's proxy) at ADDRESS."""
+    from tomolive.cli.watching import print_lines, show_bars
+    from tomolive.stream.dispatcher import RemoteDispatcher
+
+    dispatcher = RemoteDispatcher(address, start=start, on_error="stop")
+    service.stop_on_signals(dispatcher.stop)
+    (print_lines if lines else show_bars)(dispatcher)
+
+
+def _bytes(text: str) -> int:
+    units = {"K": 10, "M": 20, "G": 30, "T": 40}
+    number, shift = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 0)
+    try:
+        return int(float(number) * (1 << shift))
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a size such as 500M or 20G") from None

@@ -1,0 +1,183 @@
+"""Carries spools to the hub: the thread behind a Publisher, and ``tomolive spool drain``."""
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from tomolive.errors import JournalError
+from tomolive.metrics import PUBLISHER_REFUSED
+from tomolive.stream import messages
+from tomolive.stream.protocol import ProtocolError, PublisherSession
+from tomolive.stream.sockets import Keys, connect
+from tomolive.stream.spool import Spool, leftovers
+
+log = logging.getLogger(__name__)
+
+_BATCH_DOCUMENTS = 256
+_BATCH_BYTES = 1 << 20
+_PING_SECONDS = 0.3
+_HELLO_SECONDS = 1.0
+_BUSY_SECONDS = 1.0
+
+
+class Courier:
+    """Sends one spool after the other over connections of its own."""
+
+    def __init__(self, address: str, keys: Keys | None = None) -> None:
+        self.address, self._keys = address, keys
+        self._context = zmq.Context()
+        self._wake_in, self._wake_out = socket.socketpair()
+        for end in (self._wake_in, self._wake_out):
+            end.setblocking(False)
+        self.asleep = False
+        """True while nothing is left to send and it waits for ``wake``."""
+
+    def wake(self) -> None:
+        """Say that there is something to send; any thread may."""
+        self.asleep = False
+        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+            self._wake_out.send(b"\0")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._context.destroy(linger=0)
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def send_leftovers(self, folder: Path, until: Callable[[], bool]) -> int:
+        """Send what dead Publishers left in ``folder``; return the number of documents.
+
+        A damaged spool is set aside under another name, so that it keeps nobody waiting.
+        """
+        sent = 0
+        for path in leftovers(folder):
+            try:
+                spool = Spool.adopt(path)
+            except JournalError as error:
+                aside = path.with_name(f"damaged-{path.name}")
+                path.rename(aside)
+                log.error("%s; set aside as %s", error, aside)
+                continue
+            if spool is None:
+                continue
+            before = spool.waiting
+            try:
+                if before:
+                    log.info("sending %d documents that an earlier Publisher left in %s", before, path)
+                    self.send(spool, f"left in {path.name[:8]}", lambda s=spool: until() or s.waiting <= 0)
+                sent += before - spool.waiting
+            finally:
+                spool.close()
+        return sent
+
+    def send(self, spool: Spool, name: str, until: Callable[[], bool]) -> None:
+        """Send ``spool`` and take the acknowledgements, until ``until()`` is true.
+
+        Raises
+        ------
+        DeniedError
+            if the hub refuses this Publisher.
+        """
+        with connect(self._context, zmq.DEALER, self.address, self._keys) as dealer:
+            _Carriage(self, dealer, self._wake_in, spool, name).run(until)
+
+
+class _Carriage:
+    """One spool on its way over one socket."""
+
+    def __init__(
+        self, courier: Courier, dealer: zmq.Socket, wake: socket.socket, spool: Spool, name: str
+    ) -> None:
+        self._courier, self._dealer, self._wake, self._spool = courier, dealer, wake, spool
+        self._session = PublisherSession(spool.publisher, name)
+        self._poller = zmq.Poller()
+        self._poller.register(dealer, zmq.POLLIN)
+        self._poller.register(wake, zmq.POLLIN)
+        self._hello_due = self._ping_due = 0.0
+
+    def run(self, until: Callable[[], bool]) -> None:
+        while not until():
+            try:
+                self._send()
+                self._poll()
+            except ProtocolError as error:
+                log.warning("the hub at %s is not understood: %s", self._courier.address, error)
+        self._tell(messages.encode(messages.Bye()))
+
+    def _send(self) -> None:
+        now = time.monotonic()
+        session, spool = self._session, self._spool
+        if not session.welcome:
+            if now >= self._hello_due and self._tell(session.hello(spool.acknowledged + 1)):
+                self._hello_due = now + _HELLO_SECONDS
+            return
+        while (room := session.room) > 0:
+            batch = spool.read(session.next, min(room, _BATCH_DOCUMENTS), _BATCH_BYTES)
+            if not batch.count:
+                break
+            if len(batch.data) > session.largest and batch.count == 1:
+                self._skip(batch.first, len(batch.data))
+                return
+            head = session.publish(batch.count, len(batch.data), spool.waiting)
+            if not self._tell(head, batch.data):
+                session.welcome = False  # the connection is gone; what was on its way may be lost
+                self._hello_due = 0.0
+                return
+            self._ping_due = now + _PING_SECONDS
+        if now >= self._ping_due and self._tell(messages.encode(messages.Ping(spool.waiting))):
+            self._ping_due = now + _PING_SECONDS
+
+    def _skip(self, seq: int, size: int) -> None:
+        """Leave out a document that the hub can never take; all before it must have arrived."""
+        if self._session.accepted == seq - 1:
+            log.error("document %d of %d bytes is larger than the hub takes (%d): left out", seq, size,
+                      self._session.largest)  # fmt: skip
+            PUBLISHER_REFUSED.inc()
+            self._spool.acknowledge(seq)
+            self._session.welcome, self._hello_due = False, 0.0
+
+    def _poll(self) -> None:
+        idle = self._session.welcome and self._session.next > self._spool.last
+        self._courier.asleep = idle or not self._session.welcome
+        if idle and self._session.next <= self._spool.last:  # appended between the two lines above
+            return
+        wanted = self._hello_due if not self._session.welcome else self._ping_due
+        wait = min(max(wanted - time.monotonic(), 0.005), 0.1)
+        for source, _ in self._poller.poll(int(wait * 1000)):
+            if source is self._dealer:
+                self._receive()
+            else:
+                self._wake.recv(4096)
+
+    def _receive(self) -> None:
+        while self._dealer.poll(0):
+            parts = self._dealer.recv_multipart()
+            self._understand(self._session.receive(parts[0]))
+
+    def _understand(self, message: messages.FromHub) -> None:
+        match message:
+            case messages.Welcome(expected):
+                self._spool.acknowledge(min(expected - 1, self._spool.last))
+            case messages.Accepted():
+                self._spool.acknowledge(self._session.accepted)
+            case messages.Refused(_, document, uid, reason):
+                PUBLISHER_REFUSED.inc()
+                log.error("the hub refused the %s document %s: %s", document, uid, reason)
+            case messages.Busy(reason):
+                log.warning("the hub takes no documents now, they stay in the spool: %s", reason)
+                self._hello_due = time.monotonic() + _BUSY_SECONDS
+            case messages.Unknown():
+                self._hello_due = 0.0
+
+    def _tell(self, *parts: bytes) -> bool:
+        """Send if there is a connection."""
+        try:
+            self._dealer.send_multipart(parts, zmq.DONTWAIT, copy=len(parts[-1]) < 65536)
+        except zmq.Again:
+            return False
+        return True

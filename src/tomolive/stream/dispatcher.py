@@ -1,0 +1,201 @@
+"""RemoteDispatcher: run callbacks on another machine, in the call shape of bluesky's own."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tomolive.errors import SettingsError
+from tomolive.metrics import DISPATCHER_DOCUMENTS, DISPATCHER_ERRORS
+from tomolive.stream.messages import Position
+from tomolive.stream.sockets import Address, Keys
+from tomolive.stream.sources import HubSource, Source, StockSource
+
+if TYPE_CHECKING:
+    from tomolive.files.frames import Frames, MissingFrames
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 10.0
+
+
+class RemoteDispatcher:
+    """Call functions with the documents of a hub, in order, once, none missing.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://HOST:PORT`` of a hub, or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy.
+    name : str, optional
+        Name of a cursor: the hub remembers how far this consumer has come.
+    start : str or Position, optional
+        Where to begin: ``"cursor"`` (where this name has come to; at the oldest document if it never was
+        here), ``"newest"`` (the newest run from its start), ``"all"``, ``"new"``, a run's uid, or a Position
+        that was saved with a result. Default: ``"cursor"`` with a name, else ``"new"``.
+    fill : bool
+        Add the images to the events, read from their files.
+    mounts : mapping, optional
+        Path prefix in documents -> path prefix on this machine.
+    roots : iterable of path, optional
+        Folders that may be read; default: the local sides of ``mounts``.
+    on_error : {"continue", "stop"}
+        What a callback that raises does: it is logged and the others go on, or ``start`` raises.
+    patience : float
+        Seconds that a file may show no sign of life before frames count as missing.
+    keys : Keys, optional
+        CURVE keys of this client.
+
+    Raises
+    ------
+    AddressError
+        if the address cannot be understood.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        name: str | None = None,
+        start: str | Position | None = None,
+        fill: bool = False,
+        mounts: Mapping[str, str] | None = None,
+        roots: Iterable[str | Path] | None = None,
+        on_error: Literal["continue", "stop"] = "continue",
+        patience: float = PATIENCE_SECONDS,
+        keys: Keys | None = None,
+    ) -> None:
+        if on_error not in {"continue", "stop"}:
+            raise SettingsError(f"on_error={on_error!r}: expected 'continue' or 'stop'")
+        if start == "cursor" and not name:
+            raise SettingsError("start='cursor' needs name=, the name of the cursor")
+        self.address = address
+        self._fill, self._mounts, self._patience = fill, dict(mounts or {}), patience
+        self._roots = None if roots is None else tuple(roots)
+        self._on_error = on_error
+        self._source = _source(address, name, start, keys)
+        self._callbacks: dict[int, tuple[str, Callable[[str, dict], Any]]] = {}
+        self._frame_callbacks: dict[int, Callable[[Frames], Any]] = {}
+        self._missing_callbacks: dict[int, Callable[[MissingFrames], Any]] = {}
+        self._tokens = count(1)
+        self._stopped = threading.Event()
+
+    # ---- who listens
+
+    def subscribe(self, func: Callable[[str, dict], Any], name: str = "all") -> int:
+        """Have ``func(name, document)`` called for documents called ``name``; return a token.
+
+        ``name`` is ``"all"`` or a document's name, as text or as an event-model ``DocumentNames``.
+        """
+        token = next(self._tokens)
+        self._callbacks[token] = (str(getattr(name, "name", name)), func)
+        return token
+
+    def subscribe_frames(
+        self,
+        callback: Callable[["Frames"], Any],
+        missing: Callable[["MissingFrames"], Any] | None = None,
+    ) -> int:
+        """Have ``callback`` called with blocks of frames, ``missing`` with those that no file holds."""
+        token = next(self._tokens)
+        self._frame_callbacks[token] = callback
+        if missing is not None:
+            self._missing_callbacks[token] = missing
+        return token
+
+    def unsubscribe(self, token: int) -> None:
+        """Forget what was subscribed under ``token``; an unknown token is ignored."""
+        for callbacks in (self._callbacks, self._frame_callbacks, self._missing_callbacks):
+            callbacks.pop(token, None)
+
+    # ---- run
+
+    @property
+    def position(self) -> Position | None:
+        """The place after the document that is being, or was last, given to the callbacks.
+
+        Saved together with a result, and given as ``start`` later, it makes a consumer see each document once
+        even if it is killed.
+        """
+        return self._source.position
+
+    def start(self) -> None:
+        """Call the callbacks, in this thread, until ``stop``.
+
+        Raises
+        ------
+        AddressError
+            if the hub refuses this consumer.
+        Exception
+            what a callback raised, with ``on_error="stop"``.
+        """
+        with self._filler() as filler, contextlib.closing(self._source.documents(self._stopped)) as documents:
+            for name, doc in documents:
+                try:
+                    for kind, *content in filler(name, doc):
+                        self._give(kind, content, name, doc)
+                except Exception:
+                    if self._on_error == "stop":
+                        raise
+                    log.exception(
+                        "the images of the %s document %s could not be read", name, doc.get("uid", "?")
+                    )
+                DISPATCHER_DOCUMENTS.inc()
+
+    def stop(self) -> None:
+        """End ``start`` after the document at hand; any thread may call this."""
+        self._stopped.set()
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the hub has confirmed that documents will come from now on; False when time is up."""
+        return self._source.ready.wait(timeout)
+
+    @contextlib.contextmanager
+    def _filler(self) -> Iterator[Callable[[str, dict], Iterable[tuple]]]:
+        """Provide what turns a document into the things that callbacks are called with."""
+        if not (self._fill or self._frame_callbacks):
+            yield lambda name, doc: (("document", name, doc),)
+            return
+        from tomolive.files.filler import Filler
+        from tomolive.files.locate import Locator
+
+        roots = self._mounts.values() if self._roots is None else self._roots
+        filler = Filler(
+            Locator(self._mounts, roots),
+            patience=self._patience,
+            fill_events=self._fill,
+            frames=bool(self._frame_callbacks),
+        )
+        try:
+            yield filler.process
+        finally:
+            filler.close()
+
+    def _give(self, kind: str, content: list[Any], name: str, doc: dict) -> None:
+        if kind == "document":
+            given = content[0]
+            wanted = [func for about, func in list(self._callbacks.values()) if about in {"all", given}]
+        else:
+            about_frames = self._frame_callbacks if kind == "frames" else self._missing_callbacks
+            wanted = list(about_frames.values())
+        for func in wanted:
+            try:
+                func(*content)
+            except Exception:
+                DISPATCHER_ERRORS.inc()
+                if self._on_error == "stop":
+                    raise
+                uid = doc.get("uid", "?")
+                log.exception("callback %r raised at the %s document %s", func, name, uid)
+
+
+def _source(address: str, name: str | None, start: str | Position | None, keys: Keys | None) -> Source:
+    if Address.parse(address).scheme == "stock":
+        if isinstance(start, Position) or start not in {None, "new"}:
+            raise SettingsError(f"start={start!r}: bluesky's own proxy has only new documents")
+        return StockSource(address)
+    if isinstance(start, Position):
+        return HubSource(address, name or "", "all", start, keys)
+    return HubSource(address, name or "", start or ("cursor" if name else "new"), None, keys)

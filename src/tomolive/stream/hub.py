@@ -1,0 +1,267 @@
+"""The hub: sockets around the exchange and the journal, in one thread."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from tomolive import metrics
+from tomolive.errors import AddressError, DocumentError
+from tomolive.stream import records, stock
+from tomolive.stream.codec import decode
+from tomolive.stream.cursors import Cursors
+from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, Rights
+from tomolive.stream.journal import Fsync, Journal
+from tomolive.stream.sockets import Address, bind
+
+log = logging.getLogger(__name__)
+
+_MESSAGES_A_TURN = 64
+_IDLE_MS = 250
+_STUCK_SECONDS = 10.0
+_SAVE_SECONDS = 0.05
+_CHORES_SECONDS = 1.0
+_STOCK_DOCUMENTS = 256
+_ALL = Rights()
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """Where a hub listens and what it keeps."""
+
+    journal: Path
+    native: str = "127.0.0.1:5569"
+    stock_in: str = "127.0.0.1:5567"
+    stock_out: str = "127.0.0.1:5568"
+    insecure: bool = False
+    """Listen beyond loopback without keys."""
+    fsync: Fsync = "interval"
+    keep_bytes: int | None = None
+    keep_seconds: float | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+class Hub:
+    """Receives documents, journals them, and gives them to everyone who asks.
+
+    Raises
+    ------
+    AddressError
+        if an address is taken, or is not loopback while there are no keys.
+    JournalError
+        if the journal cannot be opened.
+    """
+
+    def __init__(self, settings: HubSettings) -> None:
+        self._settings = settings
+        _refuse_open_doors(settings)
+        self.journal = Journal(
+            settings.journal,
+            fsync=settings.fsync,
+            keep_bytes=settings.keep_bytes,
+            keep_seconds=settings.keep_seconds,
+        )
+        self._cursors = Cursors(settings.journal)
+        self._side_log = settings.journal / "refused.jsonl"
+        self.exchange = Exchange(
+            self.journal, self._cursors, limits=settings.limits, on_refused=self._write_refusal
+        )
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        try:
+            self._bind(settings)
+        except BaseException:
+            self._context.destroy(linger=0)
+            self.journal.close()
+            raise
+        self._stock_reader = self.journal.reader(self.journal.head)
+        self.stock_listeners = 0
+        """Subscriptions of bluesky's own dispatchers."""
+        self._save_due = self._chores_due = 0.0
+        self._turned = time.monotonic()
+        self._counted = Counts()
+
+    def _bind(self, settings: HubSettings) -> None:
+        self._native = self._context.socket(zmq.ROUTER)
+        self._native.set(zmq.ROUTER_MANDATORY, 1)
+        self._native.set(zmq.RCVHWM, 64)
+        self._native.set(zmq.SNDHWM, 1000)
+        self._native.set(zmq.HEARTBEAT_IVL, 5000)
+        self._native.set(zmq.HEARTBEAT_TIMEOUT, 15000)
+        self._stock_in = self._context.socket(zmq.SUB)
+        self._stock_in.subscribe(b"")
+        self._stock_out = self._context.socket(zmq.XPUB)
+        self._stock_out.set(zmq.XPUB_VERBOSER, 1)
+        for socket in (self._native, self._stock_in):
+            socket.set(zmq.MAXMSGSIZE, settings.limits.largest + (1 << 20))
+        self.native = bind(self._native, settings.native, "--native")
+        self.stock_in = bind(self._stock_in, settings.stock_in, "--in")
+        self.stock_out = bind(self._stock_out, settings.stock_out, "--out")
+        self._poller = zmq.Poller()
+        for socket in (self._native, self._stock_in, self._stock_out):
+            self._poller.register(socket, zmq.POLLIN)
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Serve until ``stop``.
+
+        Raises
+        ------
+        JournalError
+            if a record in the journal turns out to be damaged.
+        """
+        more = False
+        while not self._stop.is_set():
+            ready = dict(self._poller.poll(0 if more else _IDLE_MS))
+            more = self.step(ready)
+
+    def health(self) -> dict[str, Any]:
+        """Return what /healthz says; any thread may ask."""
+        age = time.monotonic() - self._turned
+        return {
+            "ok": not self.exchange.full and age < _STUCK_SECONDS,
+            "journal_full": self.exchange.full,
+            "seconds_since_turn": round(age, 3),
+            "documents": self.journal.head,
+            "publishers": len(self.exchange.publishers),
+            "consumers": len(self.exchange.consumers),
+        }
+
+    def stop(self) -> None:
+        """End ``run`` soon; any thread or signal handler may call this."""
+        self._stop.set()
+
+    def step(self, ready: dict) -> bool:
+        """Do one turn with the sockets that have something to say; True if there is more to do at once."""
+        now = self._turned = time.monotonic()
+        if self._native in ready:
+            self._drain(self._native, lambda parts: self._take_native(parts, now))
+        if self._stock_in in ready:
+            self._drain(self._stock_in, self._take_stock)
+        if self._stock_out in ready:
+            self._drain(self._stock_out, self._take_listener)
+        self.exchange.commit()
+        more = self.exchange.deliver()
+        self._send()
+        more |= self._feed_stock()
+        if now >= self._save_due:
+            self._save_due = now + _SAVE_SECONDS
+            self._cursors.save()
+        if now >= self._chores_due:
+            self._chores_due = now + _CHORES_SECONDS
+            self.exchange.forget_silent(now)
+            self._measure()
+        return more
+
+    @staticmethod
+    def _drain(socket: zmq.Socket, take: Callable[[list[zmq.Frame]], None]) -> None:
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                parts = socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            take(parts)
+
+    def _take_native(self, parts: list[zmq.Frame], now: float) -> None:
+        peer = parts[0].bytes
+        self.exchange.receive(peer, [part.buffer for part in parts[1:]], now, _ALL)
+
+    def _take_stock(self, parts: list[zmq.Frame]) -> None:
+        try:
+            name, doc = stock.decode_stock(parts[0].bytes if len(parts) == 1 else b"")
+        except DocumentError as error:
+            self.exchange.refuse(Refusal("unknown", "", str(error), "stock"))
+            return
+        self.exchange.take_stock(name, doc)
+
+    def _take_listener(self, parts: list[zmq.Frame]) -> None:
+        told = parts[0].bytes[:1]
+        self.stock_listeners = max(0, self.stock_listeners + {b"\1": 1, b"\0": -1}.get(told, 0))
+
+    # ---- out
+
+    def _send(self) -> None:
+        replies, self.exchange.replies = self.exchange.replies, []
+        for reply in replies:
+            self._send_one(reply)
+
+    def _send_one(self, reply: Reply) -> None:
+        parts = (reply.peer, reply.head, reply.records) if reply.records else (reply.peer, reply.head)
+        try:
+            self._native.send_multipart(parts, zmq.DONTWAIT, copy=len(reply.records) < 65536)
+        except zmq.Again:
+            log.warning("a peer takes no messages and is cut off")
+            self.exchange.forget(reply.peer)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self.exchange.forget(reply.peer)  # it has gone
+
+    def _feed_stock(self) -> bool:
+        """Send what was journaled to bluesky's own dispatchers, if there are any; True if there is more."""
+        reader = self._stock_reader
+        if not self.stock_listeners:
+            reader.seek(self.journal.head)
+            return False
+        chunk = reader.read(_STOCK_DOCUMENTS, 1 << 20)
+        for record in records.walk(chunk.data, verify=False):
+            name, doc = decode(records.frames(chunk.data, record))
+            self._stock_out.send(stock.encode_stock(name, doc))
+        return reader.offset < self.journal.head
+
+    # ---- chores
+
+    def _write_refusal(self, refusal: Refusal) -> None:
+        line = {"time": time.time(), **refusal._asdict()}
+        try:
+            with self._side_log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            log.error("cannot write %s: %s", self._side_log, error.strerror)
+
+    def _measure(self) -> None:
+        counts, before = self.exchange.counts, self._counted
+        metrics.HUB_IN.inc(counts.documents_in - before.documents_in)
+        metrics.HUB_OUT.inc(counts.documents_out - before.documents_out)
+        metrics.HUB_DUPLICATES.inc(counts.duplicates - before.duplicates)
+        metrics.HUB_REFUSED.inc(counts.refused - before.refused)
+        metrics.HUB_DENIED.inc(counts.denied - before.denied)
+        self._counted = Counts(**vars(counts))
+        metrics.HUB_JOURNAL_BYTES.set(self.journal.size)
+        metrics.HUB_JOURNAL_DOCUMENTS.set(self.journal.head - self.journal.first)
+        metrics.HUB_FULL.set(bool(self.exchange.full))
+        for name, position in self._cursors.items():
+            metrics.HUB_LAG.labels(name).set(self.journal.head - position.offset)
+        metrics.HUB_SPOOLED.clear()
+        for known in self.exchange.publishers.values():
+            metrics.HUB_SPOOLED.labels(known.name or known.publisher.hex()).set(known.waiting)
+
+    def close(self) -> None:
+        """Let go of sockets and journal; safe to call twice."""
+        if self._context.closed:
+            return
+        self._cursors.save()
+        self._context.destroy(linger=200)
+        self.journal.close()
+
+
+def _refuse_open_doors(settings: HubSettings) -> None:
+    if settings.insecure:
+        return
+    for option, text in (
+        ("--native", settings.native),
+        ("--in", settings.stock_in),
+        ("--out", settings.stock_out),
+    ):
+        if not Address.parse(text).is_local:
+            raise AddressError(
+                f"{option} {text} is open to the network and there are no keys: anyone could read and write; "
+                "make keys with `tomolive keys`, or say --insecure"
+            )

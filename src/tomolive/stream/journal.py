@@ -1,0 +1,465 @@
+"""The hub's journal: every accepted document, in one order, on disk.
+
+A folder of segments (see ``records``), each named after the number (offset) of its first record. A sealed
+segment has an index beside it, so that opening a long journal reads only its last segment. The format is
+described in docs/reference/journal.md.
+"""
+
+import bisect
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tomolive.errors import CodecError, JournalError
+from tomolive.stream import records
+from tomolive.stream.codec import decode
+from tomolive.stream.epochs import Epochs
+from tomolive.stream.messages import Position
+from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey_file, sync_directory
+
+log = logging.getLogger(__name__)
+
+Fsync = Literal["always", "interval", "never"]
+SEGMENT_BYTES = 64 << 20
+SYNC_SECONDS = 0.5
+_MARK_EVERY = 256
+_KNOWN_PUBLISHERS = 65536
+
+
+@dataclass
+class Batch:
+    """Documents that are appended together."""
+
+    parts: list[records.Buffer] = field(default_factory=list)
+    count: int = 0
+    size: int = 0
+    publishers: dict[bytes, int] = field(default_factory=dict)
+    """Number of the last document of each publisher."""
+    runs: list[tuple[int, str]] = field(default_factory=list)
+    """(position in the batch, uid) of each start document."""
+
+    def add(self, part: records.Buffer, count: int, publisher: bytes, last: int) -> None:
+        """Add the bytes of ``count`` records of one publisher."""
+        self.parts.append(part)
+        self.size += len(part)
+        self.count += count
+        self.publishers[publisher] = last
+
+
+class Chunk(NamedTuple):
+    """Records as read."""
+
+    offset: int
+    count: int
+    data: bytes
+
+
+@dataclass
+class Segment:
+    """What is known of one segment without reading it."""
+
+    first: int
+    path: Path
+    count: int = 0
+    size: int = 0
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    """(offset, byte) of some records, ascending."""
+    runs: dict[str, int] = field(default_factory=dict)
+    """uid -> offset of the start document."""
+
+    @property
+    def end(self) -> int:
+        """One past its last record."""
+        return self.first + self.count
+
+
+class Journal:
+    """An append-only log of documents; one process has it open."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: Fsync = "interval",
+        segment_bytes: int = SEGMENT_BYTES,
+        keep_bytes: int | None = None,
+        keep_seconds: float | None = None,
+    ) -> None:
+        """Open or make the journal in ``folder``, and cut off what a crash left of the last record.
+
+        Raises
+        ------
+        JournalError
+            if the folder cannot be written, another process has it, or a record in the middle is damaged.
+        """
+        self.folder = folder
+        self._fsync: Fsync = fsync
+        self._segment_bytes, self._keep_bytes, self._keep_seconds = segment_bytes, keep_bytes, keep_seconds
+        self._lock_fd = _lock(folder)
+        try:
+            self.publishers: dict[bytes, int] = {}
+            self.epochs = Epochs.open(folder)
+            self._segments = self._open_segments()
+            self._file = SegmentFile(self._segments[-1].path)
+            self.epochs.begin(self.head, durable=fsync == "always")
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._dirty = False
+        self._turning = threading.Lock()  # a segment is not closed while it is being synced
+        self._closed = threading.Event()
+        self._syncer = threading.Thread(target=self._sync_regularly, name="journal-sync", daemon=True)
+        if fsync == "interval":
+            self._syncer.start()
+
+    # ---- what it holds
+
+    @property
+    def first(self) -> int:
+        """Offset of the oldest document that is kept."""
+        return self._segments[0].first
+
+    @property
+    def head(self) -> int:
+        """One past the offset of the newest document."""
+        return self._segments[-1].end
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def position(self) -> Position:
+        """The place of the next document."""
+        return Position(self.epochs.current, self.head)
+
+    def newest_run(self) -> int | None:
+        """Return the offset of the newest start document."""
+        for segment in reversed(self._segments):
+            if segment.runs:
+                return max(segment.runs.values())
+        return None
+
+    def find_run(self, uid: str) -> int | None:
+        """Return the offset of the start document whose uid is, or uniquely begins with, ``uid``."""
+        for segment in reversed(self._segments):
+            if uid in segment.runs:
+                return segment.runs[uid]
+        found = [o for s in self._segments for u, o in s.runs.items() if u.startswith(uid)]
+        return found[0] if len(found) == 1 else None
+
+    def resume(self, position: Position) -> tuple[int, int]:
+        """Return where a consumer that was at ``position`` goes on, and how many documents it lost."""
+        wanted, lost = self.epochs.translate(position, self.head)
+        start = min(max(wanted, self.first), self.head)
+        return start, lost + max(0, start - wanted)
+
+    # ---- append
+
+    def append(self, batch: Batch) -> None:
+        """Add documents; they are safe, as far as the fsync policy says, when this returns.
+
+        Raises
+        ------
+        JournalError
+            if the disk is full or fails; the journal is then as it was.
+        """
+        segment = self._segments[-1]
+        if segment.size and segment.size + batch.size > self._segment_bytes:
+            segment = self._turn()
+        self._file.append(b"".join(batch.parts) if len(batch.parts) > 1 else batch.parts[0])
+        if self._fsync == "always":
+            self._file.sync()
+        self._dirty = True
+        _extend(segment, batch)
+        for publisher, last in batch.publishers.items():
+            self.publishers.pop(publisher, None)  # the most recent ones stand last
+            self.publishers[publisher] = last
+
+    def _turn(self) -> Segment:
+        """Seal the last segment, begin a new one, and let go of those that need not be kept."""
+        sealed = self._segments[-1]
+        fresh = Segment(sealed.end, self.folder / "segments" / segment_name(sealed.end))
+        file = SegmentFile(fresh.path)
+        try:
+            self._write_index(sealed)
+        except OSError as error:
+            file.close()
+            fresh.path.unlink()
+            raise JournalError(f"cannot write the index of {sealed.path}: {error.strerror}") from None
+        with self._turning:
+            if self._fsync != "never":
+                self._file.sync()
+                sync_directory(fresh.path.parent)
+            self._file.close()
+            self._file = file
+        self._segments.append(fresh)
+        self._retain()
+        return fresh
+
+    def _retain(self) -> None:
+        oldest_wanted = time.time() - self._keep_seconds if self._keep_seconds else 0.0
+        while len(self._segments) > 1:
+            oldest = self._segments[0]
+            too_much = self._keep_bytes is not None and self.size > self._keep_bytes
+            if not too_much and oldest.path.stat().st_mtime >= oldest_wanted:
+                return
+            log.info("journal: documents %d to %d are no longer kept", oldest.first, oldest.end - 1)
+            del self._segments[0]
+            oldest.path.unlink()
+            _index_path(oldest.path).unlink(missing_ok=True)
+
+    # ---- read
+
+    def locate(self, offset: int) -> tuple[Segment, int]:
+        """Return the segment that holds ``offset`` and the byte where this record begins."""
+        at = bisect.bisect_right(self._segments, offset, key=lambda s: s.first) - 1
+        segment = self._segments[max(at, 0)]
+        known, position = segment.first, 0
+        mark = bisect.bisect_right(segment.marks, offset, key=lambda m: m[0]) - 1
+        if mark >= 0:
+            known, position = segment.marks[mark]
+        if offset > known:
+            with segment.path.open("rb") as file:
+                file.seek(position)
+                end = segment.marks[mark + 1][1] if mark + 1 < len(segment.marks) else segment.size
+                _, skipped = records.span(file.read(end - position), offset - known, verify=False)
+                position += skipped
+        return segment, position
+
+    def reader(self, offset: int) -> "Reader":
+        """Return a reader that begins at ``offset``."""
+        return Reader(self, offset)
+
+    # ---- open, sync, close
+
+    def sync(self) -> None:
+        """Return when everything appended is on the disk."""
+        with self._turning:
+            self._dirty = False
+            self._file.sync()
+
+    def close(self) -> None:
+        """Seal the journal, so that the next opening need not read it."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._syncer.ident:
+            self._syncer.join()
+        try:
+            self._write_index(self._segments[-1])
+            if self._fsync != "never":
+                self.sync()
+            self.epochs.end()
+        except OSError as error:
+            log.warning(
+                "journal: not closed cleanly (%s); it will be checked when it is opened", error.strerror
+            )
+        self._file.close()
+        os.close(self._lock_fd)
+
+    def _sync_regularly(self) -> None:
+        while not self._closed.wait(SYNC_SECONDS):
+            if self._dirty:
+                try:
+                    self.sync()
+                except OSError as error:
+                    log.error("journal: cannot sync %s: %s", self._file.path, error.strerror)
+
+    def _open_segments(self) -> list[Segment]:
+        folder = self.folder / "segments"
+        folder.mkdir(exist_ok=True)
+        segments: list[Segment] = []
+        found = segments_in(folder)
+        for first, path in found:
+            if segments and first != segments[-1].end:
+                raise JournalError(
+                    f"journal {self.folder}: documents {segments[-1].end} to {first - 1} are missing "
+                    f"before {path.name}"
+                )
+            segment = self._read_index(first, path)
+            if segment is None:
+                segment = self._scan(first, path, last=path == found[-1][1])
+            segments.append(segment)
+        if not segments:
+            segments.append(Segment(0, folder / segment_name(0)))
+        _index_path(segments[-1].path).unlink(missing_ok=True)  # it grows again from here
+        return segments
+
+    def _scan(self, first: int, path: Path, *, last: bool) -> Segment:
+        found = survey_file(path)
+        if found.fault and (found.records_after or not last):
+            raise JournalError(
+                f"journal {path}: document {first + found.count} at byte {found.good} {found.fault}, and "
+                f"{found.records_after} whole records follow it; see `tomolive journal check {self.folder}`"
+            )
+        if found.fault:
+            log.warning(
+                "journal %s: the last record %s; its %d bytes are cut off",
+                path, found.fault, found.size - found.good,
+            )  # fmt: skip
+            os.truncate(path, found.good)
+        segment = Segment(first, path)
+        for record, run in _survey_runs(path):
+            batch = Batch(count=1, size=record.end - record.start, publishers={record.publisher: record.seq})
+            if run:
+                batch.runs.append((0, run))
+            _extend(segment, batch)
+            self.publishers.pop(record.publisher, None)
+            self.publishers[record.publisher] = record.seq
+        return segment
+
+    def _write_index(self, segment: Segment) -> None:
+        recent = list(self.publishers.items())[-_KNOWN_PUBLISHERS:]
+        index = {
+            "format": 1,
+            "first": segment.first,
+            "count": segment.count,
+            "size": segment.size,
+            "marks": segment.marks,
+            "runs": segment.runs,
+            "publishers": {publisher.hex(): last for publisher, last in recent},
+        }
+        write_atomically(_index_path(segment.path), index)
+
+    def _read_index(self, first: int, path: Path) -> Segment | None:
+        try:
+            index = json.loads(_index_path(path).read_text())
+        except (OSError, ValueError):
+            return None
+        if index.get("format") != 1 or index["first"] != first or index["size"] != path.stat().st_size:
+            return None
+        for publisher, last in index["publishers"].items():
+            self.publishers[bytes.fromhex(publisher)] = last
+        marks = [(offset, byte) for offset, byte in index["marks"]]
+        return Segment(first, path, index["count"], index["size"], marks, index["runs"])
+
+
+class Reader:
+    """Reads a journal in order, from one offset on."""
+
+    def __init__(self, journal: Journal, offset: int) -> None:
+        self._journal = journal
+        self.offset = offset
+        self._segment: Segment | None = None
+        self._file: SegmentFile | None = None
+        self._position = 0
+
+    def read(self, documents: int, size: int) -> Chunk:
+        """Return the next records: at least one if there is one, at most ``documents``, about ``size`` bytes.
+
+        A reader that the retention has overtaken goes on at the oldest document that is kept.
+
+        Raises
+        ------
+        JournalError
+            if a record is damaged, with its offset and position.
+        """
+        journal = self._journal
+        self.offset = max(self.offset, journal.first)
+        if self.offset >= journal.head:
+            return Chunk(self.offset, 0, b"")
+        segment = self._segment
+        if segment is None or not segment.first <= self.offset < segment.end:
+            segment = self._move()
+        data = self._bytes(segment, size)
+        try:
+            count, end = records.span(data, min(documents, segment.end - self.offset), verify=True)
+        except records.DamagedRecordError as error:
+            raise JournalError(
+                f"journal {segment.path}: the record at byte {self._position + error.position} "
+                f"{error.reason}; see `tomolive journal check {journal.folder}`"
+            ) from None
+        chunk = Chunk(self.offset, count, data[:end])
+        self.offset += count
+        self._position += end
+        return chunk
+
+    def seek(self, offset: int) -> None:
+        """Go on at ``offset``."""
+        if offset != self.offset:
+            self.offset = offset
+            self.close()
+
+    def close(self) -> None:
+        """Close the segment that is read."""
+        if self._file:
+            self._file.close()
+        self._segment = self._file = None
+
+    def _move(self) -> Segment:
+        self.close()
+        self._segment, self._position = self._journal.locate(self.offset)
+        self._file = SegmentFile(self._segment.path, writable=False)
+        return self._segment
+
+    def _bytes(self, segment: Segment, size: int) -> bytes:
+        assert self._file is not None  # noqa: S101  # _move has opened it
+        self._file.size = segment.size  # it grows while it is read
+        data = self._file.read(self._position, size)
+        if len(data) >= records.PREFIX_SIZE and (whole := records.size_at(data, 0)) > len(data):
+            data = self._file.read(self._position, whole)
+        return data
+
+
+def _extend(segment: Segment, batch: Batch) -> None:
+    if not segment.marks or segment.end - segment.marks[-1][0] >= _MARK_EVERY:
+        segment.marks.append((segment.end, segment.size))
+    for at, uid in batch.runs:
+        segment.runs[uid] = segment.end + at
+    segment.count += batch.count
+    segment.size += batch.size
+
+
+def _survey_runs(path: Path) -> Iterator[tuple[records.Record, str]]:
+    """Yield the records of a sound segment, with the uid of the run that each start document begins."""
+    data = path.read_bytes()
+    for record in records.walk(data, verify=False):
+        yield record, run_of(data, record)
+
+
+def run_of(data: records.Buffer, record: records.Record) -> str:
+    """Return the uid of the run that ``record`` begins; empty if it begins none."""
+    if not record.flags & records.STARTS_RUN:
+        return ""
+    try:
+        return str(decode(records.frames(data, record))[1].get("uid", ""))
+    except CodecError:
+        return ""
+
+
+def write_atomically(path: Path, content: object) -> None:
+    """Replace ``path`` by ``content`` as JSON; a reader sees the old or the new one, whole."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(content))
+    fresh.replace(path)
+
+
+def _index_path(segment: Path) -> Path:
+    return segment.with_suffix(".index")
+
+
+def _lock(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(
+            f"cannot write the journal in {folder}: {error.strerror}; choose another with --journal"
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise JournalError(
+            f"the journal in {folder} is in use by another hub; stop it, or choose another with --journal"
+        ) from None
+    return fd

@@ -1,0 +1,185 @@
+"""Publisher: a RunEngine callback that gives documents to the hub, and never gives the scan trouble."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from tomolive.errors import TomoliveError
+from tomolive.metrics import PUBLISHER_LOST, PUBLISHER_WAITING
+from tomolive.stream import records, stock
+from tomolive.stream.codec import encode
+from tomolive.stream.courier import Courier
+from tomolive.stream.protocol import DeniedError
+from tomolive.stream.sockets import Address, Keys, connect
+from tomolive.stream.spool import Spool, default_folder
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publish documents: ``RE.subscribe(Publisher("tcp://hub:5569"))``.
+
+    A call encodes the document, appends it to a spool on local disk and returns; a thread sends, and sends
+    again until the hub has acknowledged. With the hub away the scan goes on and the spool grows. Nothing is
+    ever raised into the RunEngine: what cannot be encoded or written is logged and counted.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://HOST:PORT`` of a hub, or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy, which promises
+        nothing.
+    spool : Path, optional
+        Folder for spools; default: one for each address in the user's state folder.
+    name : str, optional
+        Shown in the hub's logs and metrics; default: the process id and the host.
+    keys : Keys, optional
+        CURVE keys of this client.
+    linger : float
+        Seconds that ``close``, or the end of the process, waits for the rest to be sent.
+
+    Raises
+    ------
+    AddressError
+        if the address cannot be understood.
+    JournalError
+        if the spool's folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        spool: Path | None = None,
+        name: str | None = None,
+        keys: Keys | None = None,
+        linger: float = 5.0,
+    ) -> None:
+        self.address = address
+        self._linger = linger
+        self._way: _HubWay | _StockWay
+        if Address.parse(address).scheme == "stock":
+            self._way = _StockWay(address)
+        else:
+            folder = Path(spool) if spool is not None else default_folder(address)
+            self._way = _HubWay(address, folder, name or f"pid {os.getpid()}", keys)
+        atexit.register(self.close)
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        """Take one document; fast, and without exceptions."""
+        try:
+            self._way.put(name, doc)
+        except Exception as error:  # an exception here would abort the scan
+            PUBLISHER_LOST.inc()
+            expected = isinstance(error, TomoliveError)
+            uid = doc.get("uid", "?") if isinstance(doc, dict) else "?"
+            log.critical("the %s document %s is not published: %s", name, uid, error, exc_info=not expected)
+
+    @property
+    def waiting(self) -> int:
+        """Documents that have not been acknowledged."""
+        return self._way.waiting
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the hub has everything; False if it has not after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.waiting and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return not self.waiting
+
+    def close(self, timeout: float | None = None) -> None:
+        """Wait a moment for the rest to be sent; what was not stays in the spool for the next Publisher."""
+        atexit.unregister(self.close)
+        self._way.close(self._linger if timeout is None else timeout)
+
+
+class _HubWay:
+    """By way of a spool to the hub."""
+
+    def __init__(self, address: str, folder: Path, name: str, keys: Keys | None) -> None:
+        self._address, self._folder, self._name, self._keys = address, folder, name, keys
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._spool = Spool.create(self._folder, self._address, self._name)
+        self._pid = os.getpid()
+        self._courier = Courier(self._address, self._keys)
+        self._thread = threading.Thread(target=self._send, name="tomolive-publisher", daemon=True)
+        self._thread.start()
+
+    def put(self, name: str, doc: dict[str, Any]) -> None:
+        """Encode and spool."""
+        frames = encode(name, doc)
+        with self._lock:
+            if self._pid != os.getpid():
+                self._after_fork()
+            self._spool.append(frames, records.STARTS_RUN if name == "start" else 0)
+        if self._courier.asleep:
+            self._courier.wake()
+
+    @property
+    def waiting(self) -> int:
+        return self._spool.waiting
+
+    def close(self, timeout: float) -> None:
+        if self._deadline is not None or self._pid != os.getpid():
+            return
+        self._deadline = time.monotonic() + timeout
+        self._courier.wake()
+        self._thread.join()
+        if self._spool.waiting:
+            log.warning(
+                "%d documents have not reached the hub at %s; they wait in %s for the next Publisher or "
+                "`tomolive spool drain`", self._spool.waiting, self._address, self._spool.path,
+            )  # fmt: skip
+        self._spool.close()
+        self._courier.close()
+
+    def _send(self) -> None:
+        try:
+            self._courier.send_leftovers(self._folder, self._is_over)
+            self._courier.send(self._spool, self._name, self._is_over)
+        except DeniedError as error:
+            log.critical(
+                "the hub at %s refuses this Publisher, documents stay in the spool: %s", self._address, error
+            )
+        except Exception:
+            log.critical("the Publisher's thread has died, documents stay in the spool", exc_info=True)
+
+    def _is_over(self) -> bool:
+        PUBLISHER_WAITING.set(self._spool.waiting)
+        if self._deadline is None:
+            return False
+        return not self._spool.waiting or time.monotonic() >= self._deadline
+
+    def _after_fork(self) -> None:
+        """Begin a spool of our own: thread, connection and spool belong to the parent."""
+        self._spool.abandon()
+        self._open()
+
+
+class _StockWay:
+    """To bluesky's own proxy, in its own format, with its own promises: none."""
+
+    waiting = 0
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context()
+        self._socket = connect(self._context, zmq.PUB, address, None)
+        self._lock = threading.Lock()
+
+    def put(self, name: str, doc: dict[str, Any]) -> None:
+        with self._lock:
+            self._socket.send(stock.encode_stock(name, doc))
+
+    def close(self, timeout: float) -> None:
+        if not self._socket.closed:
+            self._socket.close(linger=int(timeout * 1000))
+            self._context.term()

@@ -1,0 +1,187 @@
+"""Records: the unit that is spooled, sent, journaled and delivered, always as the same bytes.
+
+A record holds one encoded document. It is checksummed once, by the Publisher that made it, and never
+rewritten, so the checksum that a consumer verifies guards the document all the way from the RunEngine.
+Layout, little-endian::
+
+    magic      4 bytes  b"TLR1"
+    length     uint32   bytes that follow the checksum
+    checksum   uint32   CRC-32 of these bytes
+    flags      uint8    1: this is a start document
+    publisher  16 bytes id of the Publisher
+    seq        uint64   1, 2, 3, ... for each publisher
+    count      uint16   number of frames
+    lengths    uint32 each
+    frames     the frames of ``codec.encode``, one after the other
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from zlib import crc32
+
+from tomolive.errors import JournalError
+
+MAGIC = b"TLR1"
+STARTS_RUN = 1
+_PREFIX = struct.Struct("<4sII")
+_HEAD = struct.Struct("<4sIIB16sQH")
+_BODY = struct.Struct("<B16sQH")
+PREFIX_SIZE = _PREFIX.size
+Buffer = bytes | bytearray | memoryview
+
+
+class Record(NamedTuple):
+    """One record inside a buffer."""
+
+    start: int
+    """Position of its first byte in the buffer."""
+    end: int
+    """One past its last byte."""
+    flags: int
+    publisher: bytes
+    seq: int
+
+
+def pack(publisher: bytes, seq: int, frames: Sequence[Buffer], flags: int = 0) -> bytes:
+    """Make a record of the frames of one document."""
+    lengths = [len(frame) for frame in frames]
+    body = b"".join(
+        (
+            _BODY.pack(flags, publisher, seq, len(frames)),
+            struct.pack(f"<{len(lengths)}I", *lengths),
+            *frames,
+        )
+    )
+    return _PREFIX.pack(MAGIC, len(body), crc32(body)) + body
+
+
+def walk(buffer: Buffer, position: int = 0, *, verify: bool = True) -> Iterator[Record]:
+    """Yield the whole records of ``buffer`` from ``position`` on; a piece of one at the end is left alone.
+
+    Raises
+    ------
+    JournalError
+        at the first record whose magic, length or checksum is wrong, with its position.
+    """
+    view = memoryview(buffer)
+    size = len(view)
+    while position + PREFIX_SIZE <= size:
+        magic, length, checksum = _PREFIX.unpack_from(view, position)
+        start, body = position, position + PREFIX_SIZE
+        position = body + length
+        if magic != MAGIC or length < _BODY.size:
+            raise DamagedRecordError(start, "does not begin like a record")
+        if position > size:
+            return
+        if verify and crc32(view[body:position]) != checksum:
+            raise DamagedRecordError(start, "has a wrong checksum")
+        _, _, _, flags, publisher, seq, _ = _HEAD.unpack_from(view, start)
+        yield Record(start, position, flags, publisher, seq)
+
+
+def frames(buffer: Buffer, record: Record) -> list[memoryview]:
+    """Return the frames of ``record``, without a copy."""
+    view = memoryview(buffer)
+    count = _HEAD.unpack_from(view, record.start)[6]
+    position = record.start + _HEAD.size
+    if position + 4 * count > record.end:
+        raise DamagedRecordError(record.start, "announces more frames than it holds")
+    lengths = struct.unpack_from(f"<{count}I", view, position)
+    position += 4 * count
+    if position + sum(lengths) != record.end:
+        raise DamagedRecordError(record.start, "announces frames of another size than it holds")
+    parts = []
+    for length in lengths:
+        parts.append(view[position : position + length])
+        position += length
+    return parts
+
+
+def size_at(buffer: Buffer, position: int) -> int:
+    """Return the size of the record whose first ``PREFIX_SIZE`` bytes are at ``position``."""
+    magic, length, _ = _PREFIX.unpack_from(buffer, position)
+    if magic != MAGIC:
+        raise DamagedRecordError(position, "does not begin like a record")
+    return PREFIX_SIZE + length
+
+
+class DamagedRecordError(JournalError):
+    """Bytes that should be a record and are not."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(f"the record at byte {position} {reason}")
+        self.position = position
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a buffer of records holds."""
+
+    count: int
+    """Whole records before the first fault."""
+    good: int
+    """Bytes that they take."""
+    size: int
+    """Bytes in all."""
+    fault: str = ""
+    """What is wrong with the record at byte ``good``; empty if nothing is."""
+    records_after: int = 0
+    """Whole records after the fault: zero for a write that was torn, more for damage in the middle."""
+    resumes: int = 0
+    """Where the first of them begins."""
+
+
+def survey(buffer: Buffer) -> Survey:
+    """Count the records of ``buffer``, and tell a torn end from damage in the middle."""
+    count = good = 0
+    fault = ""
+    try:
+        for record in walk(buffer):
+            count, good = count + 1, record.end
+    except DamagedRecordError as error:
+        fault = error.reason
+    size = len(buffer)
+    if not fault and good < size:
+        fault = "is cut off"
+    if not fault:
+        return Survey(count, good, size)
+    after, resumes = _records_after(buffer, good + 1)
+    return Survey(count, good, size, fault, after, resumes)
+
+
+def _records_after(buffer: Buffer, position: int) -> tuple[int, int]:
+    """Look for whole records behind damage; a length that was damaged hides the ones that follow it."""
+    raw = bytes(memoryview(buffer)[position:])
+    at = raw.find(MAGIC)
+    while at >= 0:
+        found = 0
+        try:
+            for _ in walk(raw, at):
+                found += 1
+        except DamagedRecordError:
+            pass
+        if found:
+            return found, position + at
+        at = raw.find(MAGIC, at + 1)
+    return 0, 0
+
+
+def span(buffer: Buffer, most: int, *, verify: bool) -> tuple[int, int]:
+    """Count up to ``most`` whole records at the beginning of ``buffer``; return count and end."""
+    view = memoryview(buffer)
+    size = len(view)
+    count = end = 0
+    while count < most and end + PREFIX_SIZE <= size:
+        magic, length, checksum = _PREFIX.unpack_from(view, end)
+        if magic != MAGIC:
+            raise DamagedRecordError(end, "does not begin like a record")
+        following = end + PREFIX_SIZE + length
+        if following > size:
+            break
+        if verify and crc32(view[end + PREFIX_SIZE : following]) != checksum:
+            raise DamagedRecordError(end, "has a wrong checksum")
+        count, end = count + 1, following
+    return count, end

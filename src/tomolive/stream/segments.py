@@ -1,0 +1,92 @@
+"""A file of records that only grows, and never keeps half of what was appended."""
+
+import mmap
+import os
+from pathlib import Path
+
+from tomolive.errors import JournalError
+from tomolive.stream.records import Buffer, Survey, survey
+
+
+class SegmentFile:
+    """One file of records, open for appending and reading.
+
+    An append is whole or not there: what a full disk cut short is taken back before the error is raised.
+    """
+
+    def __init__(self, path: Path, *, writable: bool = True) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
+        try:
+            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise JournalError(f"cannot open {path}: {error.strerror}") from None
+        self.size = os.fstat(self._fd).st_size
+
+    def append(self, data: Buffer) -> None:
+        """Write ``data`` behind the end.
+
+        Raises
+        ------
+        JournalError
+            if the disk is full or fails; the file is then as it was.
+        """
+        end = self.size
+        try:
+            written = os.pwrite(self._fd, data, end)
+            while written < len(data):
+                written += os.pwrite(self._fd, memoryview(data)[written:], end + written)
+        except OSError as error:
+            os.ftruncate(self._fd, end)
+            raise JournalError(f"cannot write {self.path}: {error.strerror}") from None
+        self.size = end + len(data)
+
+    def read(self, position: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``position``, of those that were appended."""
+        return os.pread(self._fd, max(0, min(size, self.size - position)), position)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes."""
+        os.ftruncate(self._fd, size)
+        self.size = size
+
+    def sync(self) -> None:
+        """Return when everything is on the disk."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def survey_file(path: Path) -> Survey:
+    """Check every record of a segment."""
+    if path.stat().st_size == 0:
+        return Survey(0, 0, 0)
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        return survey(view)
+
+
+def sync_directory(path: Path) -> None:
+    """Make new, renamed and deleted names in a folder last."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def segment_name(first: int) -> str:
+    """Name a segment after the number of its first record, so that names sort by age."""
+    return f"{first:020d}.log"
+
+
+def segments_in(folder: Path) -> list[tuple[int, Path]]:
+    """Return the segments of a folder as (number of the first record, path), oldest first."""
+    return sorted((int(path.stem), path) for path in folder.glob("*.log") if path.stem.isdigit())

@@ -1,0 +1,207 @@
+"""Where a RemoteDispatcher's documents come from: a hub, or bluesky's own proxy."""
+
+import logging
+import threading
+import time
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import zmq
+
+from tomolive.errors import AddressError, DocumentError, JournalError
+from tomolive.metrics import DISPATCHER_LOST
+from tomolive.stream import messages, records, stock
+from tomolive.stream.codec import decode
+from tomolive.stream.messages import Position
+from tomolive.stream.protocol import ConsumerSession, DeniedError, ProtocolError
+from tomolive.stream.sockets import Keys, connect
+
+log = logging.getLogger(__name__)
+
+_PING_SECONDS = 0.3
+_SUBSCRIBE_SECONDS = 1.0
+_ACKNOWLEDGE_SECONDS = 0.02
+_POLL_MS = 50
+_LARGEST_STOCK = 256 << 20
+
+Documents = Generator[tuple[str, dict[str, Any]], None, None]
+
+
+class Source(Protocol):
+    """Gives documents one by one; taking the next says that the callbacks of the one before are done."""
+
+    ready: threading.Event
+    """Set when documents that are published from now on will come."""
+    position: Position | None
+    """Of the document after the one that was given last."""
+
+    def documents(self, stopped: threading.Event) -> Documents:
+        """Yield documents until ``stopped``."""
+        ...
+
+
+class HubSource:
+    """Documents of a hub: acknowledged, resumed after every break, none missing."""
+
+    def __init__(
+        self, address: str, name: str, start: str, position: Position | None, keys: Keys | None
+    ) -> None:
+        self._address, self._keys = address, keys
+        self._session = ConsumerSession(name, start, position)
+        self.ready = threading.Event()
+        self.position = position
+        self._done = self._acknowledged = 0
+        self._subscribe_due = self._ping_due = self._acknowledge_due = 0.0
+
+    def documents(self, stopped: threading.Event) -> Documents:
+        """Yield documents until ``stopped``; the hub may come and go meanwhile.
+
+        Raises
+        ------
+        AddressError
+            if the hub refuses this consumer.
+        """
+        context = zmq.Context()
+        try:
+            with connect(context, zmq.DEALER, self._address, self._keys) as dealer:
+                try:
+                    while not stopped.is_set():
+                        yield from self._turn(dealer, stopped)
+                finally:
+                    self._acknowledge(dealer)
+                    _tell(dealer, messages.encode(messages.Bye()))
+        except DeniedError as error:
+            raise AddressError(f"the hub at {self._address}: {error}") from None
+        finally:
+            context.term()
+
+    def _turn(self, dealer: zmq.Socket, stopped: threading.Event) -> Documents:
+        now = time.monotonic()
+        session = self._session
+        if not session.subscribed and now >= self._subscribe_due:
+            if _tell(dealer, session.subscribe()):
+                self._subscribe_due = now + _SUBSCRIBE_SECONDS
+        elif session.subscribed and now >= self._ping_due and _tell(dealer, messages.encode(messages.Ping())):
+            self._ping_due = now + _PING_SECONDS
+        if not dealer.poll(0):
+            self._acknowledge(dealer)  # before a pause, not before more work
+        if dealer.poll(_POLL_MS):
+            parts = dealer.recv_multipart(copy=False)
+            try:
+                message = session.receive(parts[0].bytes)
+            except ProtocolError as error:
+                log.warning("the hub at %s is not understood: %s", self._address, error)
+                return
+            if isinstance(message, messages.Deliver):
+                yield from self._unpack(dealer, message, parts[1].buffer, stopped)
+            else:
+                self._understand(message)
+
+    def _unpack(
+        self, dealer: zmq.Socket, message: messages.Deliver, blob: memoryview, stopped: threading.Event
+    ) -> Documents:
+        if message.lost:
+            self._report_lost(message.lost, message.offset)
+        assert self._session.position is not None  # noqa: S101  # the session has accepted a delivery
+        epoch = self._session.position.epoch
+        offset = message.offset
+        for record in records.walk(blob):
+            document = decode(records.frames(blob, record))
+            offset += 1
+            self.position = Position(epoch, offset)
+            yield document
+            self._done = offset
+            if stopped.is_set():
+                return
+            if time.monotonic() >= self._acknowledge_due:
+                self._acknowledge(dealer)
+        if offset != message.offset + message.count:
+            raise JournalError(
+                f"the hub at {self._address} announced {message.count} records and sent others"
+            )
+
+    def _acknowledge(self, dealer: zmq.Socket) -> None:
+        """Tell how far the callbacks have come."""
+        self._acknowledge_due = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        wanted = self._session.subscribed and self._done != self._acknowledged
+        if wanted and _tell(dealer, self._session.acknowledge(self._done)):
+            self._acknowledged = self._done
+
+    def _understand(self, message: messages.FromHub | None) -> None:
+        match message:
+            case messages.Subscribed(position, head, lost):
+                if lost:
+                    self._report_lost(lost, position.offset)
+                log.debug(
+                    "the hub at %s sends from document %d of %d on", self._address, position.offset, head
+                )
+                if self.position is None:
+                    self.position = position
+                self._done = self._acknowledged = position.offset
+                self.ready.set()
+            case messages.Unknown():
+                self._subscribe_due = 0.0
+
+    def _report_lost(self, lost: int, before: int) -> None:
+        DISPATCHER_LOST.inc(lost)
+        log.error(
+            "the hub no longer has %d documents before number %d: they are lost to this consumer",
+            lost,
+            before,
+        )
+
+
+class StockSource:
+    """Documents of bluesky's own proxy, which promises nothing."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.ready = threading.Event()
+        self.position: Position | None = None
+
+    def documents(self, stopped: threading.Event) -> Documents:
+        """Yield documents until ``stopped``; a message that is no document is reported and skipped."""
+        context = zmq.Context()
+        try:
+            with context.socket(zmq.PAIR) as watch, connect(context, zmq.SUB, self._address, None) as sub:
+                sub.set(zmq.RCVHWM, 0)
+                sub.set(zmq.MAXMSGSIZE, _LARGEST_STOCK)
+                watch.connect(_monitor(sub))
+                sub.subscribe(b"")
+                while not stopped.is_set():
+                    if not self.ready.is_set() and watch.poll(0):
+                        self._note_connection(watch)
+                    if sub.poll(_POLL_MS):
+                        yield from self._decode(sub.recv_multipart())
+                sub.disable_monitor()
+        finally:
+            context.term()
+
+    def _note_connection(self, watch: zmq.Socket) -> None:
+        from zmq.utils.monitor import recv_monitor_message
+
+        if recv_monitor_message(watch)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.ready.set()
+
+    def _decode(self, parts: list[bytes]) -> Documents:
+        try:
+            document = stock.decode_stock(parts[0] if len(parts) == 1 else b"")
+        except DocumentError as error:
+            log.error("from %s came what is no document: %s", self._address, error)
+            return
+        yield document
+
+
+def _monitor(socket: zmq.Socket) -> str:
+    endpoint = f"inproc://tomolive-monitor-{id(socket)}"
+    socket.monitor(endpoint, zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    return endpoint
+
+
+def _tell(socket: zmq.Socket, *parts: bytes) -> bool:
+    """Send if there is a connection."""
+    try:
+        socket.send_multipart(parts, zmq.DONTWAIT)
+    except zmq.Again:
+        return False
+    return True
