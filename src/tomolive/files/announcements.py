@@ -200,16 +200,18 @@ def _asset_of_stream(doc: Document, run_uid: str) -> Asset:
 def _asset_of_resource(doc: Document, run_uid: str) -> Asset:
     """Translate the specs that areaDetector's own files have; others are left to handlers."""
     spec, parameters = doc["spec"], dict(doc["resource_kwargs"])
-    mimetype = ""
-    if spec in _HDF5_SPECS:
-        mimetype = "application/x-hdf5"
-        parameters["dataset"] = parameters.get("dataset") or parameters.get("key") or "/entry/data/data"
-    elif spec == "AD_TIFF":
-        mimetype = "multipart/related;type=image/tiff"
+    mimetype = _MIMETYPES.get(spec, "")
     return Asset(doc["uid"], run_uid, "", mimetype, parameters, doc["root"], doc["resource_path"], spec)
 
 
-_HDF5_SPECS = frozenset({"AD_HDF5", "AD_HDF5_SWMR"})
+_MIMETYPES = {
+    "AD_HDF5": "application/x-hdf5",
+    "AD_HDF5_SWMR": "application/x-hdf5",
+    "AD_HDF5_TS": "application/x-hdf5;areadetector-timestamps",
+    "AD_HDF5_SWMR_TS": "application/x-hdf5;areadetector-timestamps",
+    "AD_TIFF": "multipart/related;type=image/tiff",
+}
+"""Specs of areaDetector's own files; their datums are counted by ``point_number``."""
 
 
 def _frames_per_event(description: Document, asset: Asset | None) -> int:

@@ -4,7 +4,9 @@ import itertools
 import math
 import time
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -66,8 +68,7 @@ class Hdf5Reader:
         path = self._source.confine(self._source.path)
         self._opened = stamp(path)
         self._state = _require_readable(path)
-        # No chunk cache: a chunk of several frames that was read half full would stay half full in it.
-        self._file = h5py.File(path, "r", swmr=True, libver="latest", locking=False, rdcc_nbytes=0)
+        self._file = _open_file(path)
         dataset = self._file.get(self._name)
         if dataset is None:
             raise KeyError(f"no dataset {self._name} so far")
@@ -139,6 +140,33 @@ class Hdf5Reader:
             raise NotReadyError(f"{self._source.path}: {self._name} holds nothing but fill values there")
 
 
+class TimestampReader:
+    """Times of areaDetector's frames, (n,) float64 seconds since 1990, out of two datasets."""
+
+    mimetypes = ("application/x-hdf5;areadetector-timestamps",)
+
+    def __init__(self, source: Source) -> None:
+        group = "/entry/instrument/NDAttributes/NDArrayEpicsTS"
+        self._seconds, self._nanoseconds = (
+            Hdf5Reader(replace(source, parameters={"dataset": group + part})) for part in ("Sec", "nSec")
+        )
+
+    def read(self, first: int, last: int) -> Array:
+        """See `FrameReader.read`."""
+        nanoseconds = self._nanoseconds.read(first, last)
+        seconds = self._seconds.read(first, first + len(nanoseconds))
+        return seconds + nanoseconds[: len(seconds)] * 1e-9
+
+    def sign_of_life(self, frame: int) -> Hashable:
+        """Return what changes when the file or a dataset grows."""
+        return self._nanoseconds.sign_of_life(frame)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._seconds.close()
+        self._nanoseconds.close()
+
+
 _ALL = (slice(None),)
 
 
@@ -160,6 +188,18 @@ def _parse_slices(text: str | list[str] | tuple[str, ...] | None) -> tuple[slice
     if any((s.step or 1) < 1 or (s.start or 0) < 0 for s in slices):
         raise UnknownLayoutError(f"the slice {text!r} runs backwards or counts from the end")
     return _ALL if all(s == slice(None) for s in slices) else slices
+
+
+def _open_file(path: Path) -> h5py.File:
+    # No chunk cache: a chunk of several frames that was read half full would stay half full in it.
+    options: dict[str, Any] = {"swmr": True, "libver": "latest", "rdcc_nbytes": 0}
+    try:
+        return h5py.File(path, "r", locking=False, **options)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+    # This very process has it open already, with a lock; HDF5 wants both the same, and nobody is hurt more.
+    return h5py.File(path, "r", **options)
 
 
 def _require_readable(path: Path) -> Hdf5State:

@@ -1,7 +1,7 @@
 """Which reader reads which mimetype, and how sites add their own.
 
 An installed package offers readers through the entry point group ``tomolive.frame_readers``: each entry point
-names a class that follows `tomolive.files.readers.base.FrameReader`; a site's reader wins over a built-in one.
+names a class that follows `tomolive.files.readers.base.FrameReader`. A site's reader wins over a built-in.
 """
 
 import logging
@@ -16,6 +16,7 @@ GROUP = "tomolive.frame_readers"
 
 _BUILT_IN = {
     "application/x-hdf5": "hdf5:Hdf5Reader",
+    "application/x-hdf5;areadetector-timestamps": "hdf5:TimestampReader",
     "multipart/related;type=image/tiff": "sequence:TiffReader",
     "image/tiff": "sequence:TiffReader",
     "multipart/related;type=image/jpeg": "sequence:JpegReader",
