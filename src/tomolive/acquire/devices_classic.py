@@ -115,9 +115,10 @@ class Camera(Device):
     def trigger(self) -> DeviceStatus:
         """Take one frame of what is in the beam."""
         status = DeviceStatus(self)
+        seconds: Any = self.exposure_time.get()
 
         def expose() -> None:
-            time.sleep(float(self.exposure_time.get()))
+            time.sleep(seconds)
             kind, angle = self._stage.look() if self._stage else ("flat", 0.0)
             try:
                 (datum,) = self.take(kind, [angle])

@@ -11,7 +11,9 @@ from tomolive import service
 
 @click.command()
 @click.option("--hub", metavar="ADDRESS", help="Where the documents go, e.g. tcp://127.0.0.1:5569.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder for the images.")
+@click.option(
+    "--data", "--dir", "data", required=True, type=click.Path(path_type=Path), help="Folder for the images."
+)
 @click.option("--rows", default=256, show_default=True, type=click.IntRange(1), help="Camera rows.")
 @click.option("--columns", default=512, show_default=True, type=click.IntRange(16), help="Camera columns.")
 @click.option(

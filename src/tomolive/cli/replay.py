@@ -1,0 +1,82 @@
+"""``tomolive replay``."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from tomolive import service
+from tomolive.cli.options import layout_options
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rate", default=36.0, show_default=True, help="Frames a second.")
+@click.option("--hub", metavar="ADDRESS", help="A hub that runs already; default: start all that is needed.")
+@click.option("--dir", "directory", default="tomolive-replay", show_default=True,
+              type=click.Path(path_type=Path), help="Folder for all that is made.")  # fmt: skip
+@click.option("--style", default="async", show_default=True, type=click.Choice(["async", "classic"]),
+              help="ophyd-async (StreamDatum) or classic ophyd (Datum).")  # fmt: skip
+@click.option("--once", is_flag=True, help="End after the scan; without it the page stays.")
+@click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
+@click.option("--page", default="127.0.0.1:8000", show_default=True, help="HOST:PORT of the page.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary to this file.")
+@click.option("--spool", type=click.Path(path_type=Path), help="Folder of the Publisher's spool, with --hub.")
+@layout_options
+def replay(
+    file: Path,
+    rate: float,
+    hub: str | None,
+    directory: Path,
+    style: Literal["async", "classic"],
+    once: bool,
+    center: float | None,
+    page: str,
+    json_file: Path | None,
+    spool: Path | None,
+    **paths: str | None,
+) -> None:
+    """Show an existing scan FILE as a live run.
+
+    Data Exchange and NXtomo files are recognised. Another layout is read with the paths of its datasets;
+    tomolive check FILE says what was found.
+    """
+    from tomolive.acquire.layouts import Paths
+
+    if hub is None:
+        from tomolive.demo import replay_here
+
+        replay_here(
+            file,
+            rate=rate,
+            directory=directory,
+            style=style,
+            once=once,
+            center=center,
+            page=page,
+            json_file=json_file,
+            paths=paths,
+        )
+        return
+
+    from tomolive.acquire.replay import run_replay
+    from tomolive.acquire.session import Session
+
+    service.setup_logging()
+    # It logs each change of state, and the traceback of an error that is raised here anyway.
+    logging.getLogger("bluesky").setLevel(logging.CRITICAL)
+    with Session(hub, spool=spool) as session:
+        service.stop_on_signals(session.stop)
+        service.notify_ready()
+        outcome = run_replay(
+            file, session, directory, rate, paths=Paths(**paths), style=style, say=_to_stderr
+        )
+        click.echo(outcome.run_uid)
+        if session.stopping.is_set():
+            sys.exit(130)
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
