@@ -147,3 +147,117 @@ def scans():
         file_scalar=file_scalar,
         shape=(ROWS, COLUMNS),
     )
+
+
+class Sample:
+    """A disc off the axis, seen by a noiseless camera; what a reconstruction of it must be is known."""
+
+    rows, columns, center = 4, 48, 21.5
+    dark, beam = 100, 40000
+    attenuation = 0.02
+    radius, x, y = 7.0, 4.0, -3.0
+
+    def projections(self, angles):
+        """Counts (n, rows, columns), uint16, at ``angles`` in degrees."""
+        t = np.deg2rad(np.asarray(angles, float))[:, None]
+        u = np.arange(self.columns) - self.center - self.x * np.cos(t) - self.y * np.sin(t)
+        path = 2 * np.sqrt(np.clip(self.radius**2 - u**2, 0, None))
+        counts = self.dark + self.beam * np.exp(-self.attenuation * path)
+        return np.repeat(counts[:, None, :], self.rows, axis=1).round().astype(np.uint16)
+
+    def level(self, kind, count):
+        """Darks or flats (n, rows, columns), uint16."""
+        value = self.dark + (self.beam if kind == "flats" else 0)
+        return np.full((count, self.rows, self.columns), value, np.uint16)
+
+
+class Scan:
+    """A fly scan of the sample: the items that a dispatcher gives, whole or in parts."""
+
+    def __init__(self, projections=60, step=3.0, **start):
+        self.sample = Sample()
+        planned = {"num_projections": projections, "angle_stop": (projections - 1) * step}
+        self.run = Run(**(tomolive_start(**planned, num_darks=3, num_flats=3) | start))
+        self.uid = self.run.uid
+        self.angles = np.arange(projections) * step
+        self.counts = self.sample.projections(self.angles)
+        image = ([1, self.sample.rows, self.sample.columns], "", True)
+        self.opening = [self.run.start, self.run.resource("camera"), self.run.resource("angle")]
+        self.opening += [self.run.descriptor(name, camera=image) for name in ("darks", "flats")]
+        self.opening += [self.run.descriptor("projections", camera=image, angle=([1], "deg", True))]
+
+    def level(self, kind, count=3):
+        """The items of the darks or the flats."""
+        frames = self.run.frames(kind, "camera", 0, self.sample.level(kind, count))
+        return [self.run.datum(kind, "camera", 0, count), frames]
+
+    def turn(self, first, last, block=5):
+        """The items of projections ``[first, last)``."""
+        items = []
+        for a in range(first, last, block):
+            b = min(a + block, last)
+            items += [self.run.datum("projections", key, a, b) for key in ("camera", "angle")]
+            items += [self.run.frames("projections", "angle", a, self.angles[a:b])]
+            items += [self.run.frames("projections", "camera", a, self.counts[a:b])]
+        return items
+
+    def whole(self):
+        """The items of the whole scan."""
+        count = len(self.angles)
+        opening = [*self.opening, *self.level("darks"), *self.level("flats")]
+        return [*opening, *self.turn(0, count), self.run.stop()]
+
+
+class Feeder:
+    """Gives prepared items to callbacks as a RemoteDispatcher does; an item that is callable is called."""
+
+    def __init__(self, items):
+        self.items = list(items)
+        self.stopped = False
+        self.documents, self.frames, self.missing, self.idle = [], [], [], []
+
+    def subscribe(self, func, name="all"):  # noqa: ARG002
+        """As RemoteDispatcher."""
+        self.documents.append(func)
+
+    def subscribe_frames(self, callback, missing=None):
+        """As RemoteDispatcher."""
+        self.frames.append(callback)
+        self.missing.append(missing)
+
+    def subscribe_idle(self, callback):
+        """As RemoteDispatcher."""
+        self.idle.append(callback)
+
+    def start(self):
+        """Give all items, one after the other."""
+        for item in self.items:
+            if self.stopped:
+                return
+            if callable(item):
+                item()
+            elif isinstance(item, Frames):
+                self._give(self.frames, item)
+            elif isinstance(item, MissingFrames):
+                self._give(self.missing, item)
+            else:
+                self._give(self.documents, *item)
+
+    def stop(self):
+        """End ``start``."""
+        self.stopped = True
+
+    def be_idle(self):
+        """No document waits."""
+        self._give(self.idle)
+
+    @staticmethod
+    def _give(callbacks, *content):
+        for callback in callbacks:
+            callback(*content)
+
+
+@pytest.fixture
+def scan_of():
+    """Builds scans of a sample and feeds them."""
+    return SimpleNamespace(Scan=Scan, Feeder=Feeder, Sample=Sample)

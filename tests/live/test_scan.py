@@ -191,7 +191,7 @@ def test_steps_with_an_angle_in_each_event(scans, reader):
 
 def test_planned_angles_serve_without_an_encoder(scans, reader):
     """Without an angle key the angles are start, stop and number of the start document."""
-    run = scans.Run(**scans.tomolive_start(angle_key=None))
+    run = scans.Run(**scans.tomolive_start(angle_key=None, angle_stop=157.5))
     scans.feed(reader, run.start, run.resource("camera"))
     scans.feed(reader, run.descriptor("projections", camera=scans.image))
     out = scans.feed(reader, run.datum("projections", "camera", 0, 8), images(run, 0, 8))

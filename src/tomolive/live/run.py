@@ -44,6 +44,8 @@ class Note:
 
     run_uid: str
     text: str
+    problem: bool = True
+    """False: only for the log, or told elsewhere."""
 
 
 Output = Batch | Note
@@ -74,6 +76,8 @@ class Scan:
         self.closed = False
         self.failure = ""
         self.unreadable = ""
+        """Why images cannot be read yet."""
+        self.missing_because = ""
         self._doing: State = "waiting"
 
     @property
@@ -100,9 +104,9 @@ class Scan:
         """Whether this run is a scan, not only darks and flats for another one."""
         return bool(self.announced or self.received or self.missing)
 
-    def note(self, text: str) -> Note:
+    def note(self, text: str, problem: bool = True) -> Note:
         """Return a note about this run."""
-        return Note(self.run_uid, text)
+        return Note(self.run_uid, text, problem)
 
     def fail(self, reason: str) -> list[Output]:
         """Give this run up."""

@@ -54,6 +54,10 @@ class ScanReader:
         """Return what is known of a run, or None if it is no tomography scan (or long past)."""
         return self._scans.get(run_uid)
 
+    def scan_of(self, descriptor_uid: str) -> Scan | None:
+        """Return the run of a descriptor, or None."""
+        return self._scan_of.get(descriptor_uid)
+
     def document(self, name: str, doc: Any) -> list[Output]:
         """Take one document, as bluesky's ``func(name, doc)``."""
         if name == "start":
@@ -63,7 +67,7 @@ class ScanReader:
 
             return [out for event in unpack_event_page(doc) for out in self.document("event", event)]
         scan = self._scan_for(name, doc)
-        if scan is None or scan.failure:
+        if scan is None or (scan.failure and name != "stop"):
             return []
         try:
             return getattr(self, f"_{name}")(scan, doc)
@@ -100,7 +104,7 @@ class ScanReader:
             if scan.unreadable == missing.reason:
                 return []
             scan.unreadable = missing.reason
-            return [scan.note(missing.reason)]
+            return [scan.note(missing.reason, problem=False)]
         if is_image:
             return self._lose(scan, stream, [(missing.first, missing.last)], missing.reason)
         repeat = max(1, stream.per_event // stream.columns[missing.data_key].per_event)
@@ -113,7 +117,8 @@ class ScanReader:
         if scan is None or scan.closed:
             return []
         out: list[Output] = []
-        for stream in scan.streams.values():
+        # Of a run that was given up, frames are no longer counted: none can be said to be missing.
+        for stream in [] if scan.failure else scan.streams.values():
             stream.ask_monitor(last=True)
             out += self._paired(scan, stream)
             waiting = stream.pairing.waiting
@@ -137,11 +142,11 @@ class ScanReader:
         rules = choose(self._rules, doc)
         if rules is None:
             plan = doc.get("plan_name", "a plan without a name")
-            return [Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone")]
+            return [Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone", problem=False)]
         scan = self._scans[doc["uid"]] = Scan(doc, rules)
         for uid in [uid for uid, old in self._scans.items() if old.closed or old.failure][:-_RUNS_KEPT]:
             self._forget_documents(self._scans.pop(uid))
-        return [scan.note(f"understood by the rules {rules.name!r}")]
+        return [scan.note(f"understood by the rules {rules.name!r}", problem=False)]
 
     def _descriptor(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         if doc["uid"] in self._scan_of:
@@ -268,7 +273,7 @@ class ScanReader:
     def _stop(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         scan.stop = doc
         out: list[Output] = []
-        for stream in scan.streams.values():
+        for stream in [] if scan.failure else scan.streams.values():
             stream.ask_monitor(last=True)
             out += self._paired(scan, stream)
         if scan.outcome != "success":
@@ -338,7 +343,11 @@ class ScanReader:
             if stream.kind in (None, "projection"):
                 scan.missing.add(stream.base + a, stream.base + b)
         what = f"{stream.kind}s" if stream.kind else "frames"
-        return [scan.note(f"{what} {in_words(lost)} of stream {stream.name!r} are missing: {why}")]
+        text = f"{what} {in_words(lost)} of stream {stream.name!r} are missing: {why}"
+        if stream.kind in ("dark", "flat"):
+            return [scan.note(text)]
+        scan.missing_because = why
+        return [scan.note(text, problem=False)]
 
     def _forget_documents(self, scan: Scan) -> None:
         """Forget the ids of a run that has ended; its counts stay."""

@@ -1,0 +1,129 @@
+"""Darks and flats of the newest runs, so that a scan finds those of an earlier run that it names."""
+
+import logging
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.live.rules import Rules
+from tomolive.live.run import Batch, Note, Output
+from tomolive.live.scan import ScanReader
+
+log = logging.getLogger(__name__)
+
+RUNS_KEPT = 4
+_GIVE_UP_S = 60.0
+
+Stack = npt.NDArray[np.generic]
+
+
+class References:
+    """The darks and flats of each run; those of runs long past are forgotten."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, dict[str, list[Stack]]] = OrderedDict()
+
+    def __contains__(self, run_uid: str) -> bool:
+        return run_uid in self._runs
+
+    def add(self, batch: Batch) -> None:
+        """Keep a batch of darks or flats."""
+        run = self._runs.setdefault(batch.run_uid, {"dark": [], "flat": []})
+        run[batch.kind].append(batch.array)
+        self._runs.move_to_end(batch.run_uid)
+        while len(self._runs) > RUNS_KEPT:
+            self._runs.popitem(last=False)
+
+    def touch(self, run_uid: str) -> None:
+        """Keep the darks and flats of a run that is in use."""
+        if run_uid in self._runs:
+            self._runs.move_to_end(run_uid)
+
+    def stack(self, kind: Literal["dark", "flat"], run_uids: Iterable[str]) -> Stack | None:
+        """Return the frames (n, rows, columns) of the first of ``run_uids`` that has any of this kind."""
+        for uid in run_uids:
+            if uid in self._runs and (frames := self._runs[uid][kind]):
+                return np.concatenate(frames) if len(frames) > 1 else frames[0]
+        return None
+
+
+class Dispatcher(Protocol):
+    """What is used of a RemoteDispatcher."""
+
+    def subscribe(self, func: Callable[[str, dict[str, Any]], Any], name: str = "all") -> int: ...  # noqa: D102
+    def subscribe_frames(self, callback: Any, missing: Any = None) -> int: ...  # noqa: D102
+    def start(self) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+
+
+class EarlierRuns:
+    """Fetches the darks and flats of earlier runs again, each in a thread of its own.
+
+    Parameters
+    ----------
+    connect
+        Returns a dispatcher that begins at the run with the given uid.
+    rules
+        As the live reconstruction has them.
+    """
+
+    def __init__(self, connect: Callable[[str], Dispatcher], rules: Sequence[Rules] | None = None) -> None:
+        self._connect = connect
+        self._rules = rules
+        self._found: queue.SimpleQueue[Output] = queue.SimpleQueue()
+        self._asked: set[str] = set()
+
+    def ask(self, run_uid: str) -> None:
+        """Look for a run; returns at once, and asks once for each run."""
+        if run_uid not in self._asked:
+            self._asked.add(run_uid)
+            threading.Thread(target=self._fetch, args=(run_uid,), name="earlier-run", daemon=True).start()
+
+    def take(self) -> list[Output]:
+        """Return the darks and flats, and the words about them, that have come since the last call."""
+        found = []
+        while not self._found.empty():
+            found.append(self._found.get())
+        return found
+
+    def _fetch(self, run_uid: str) -> None:
+        """Read one run up to its stop document."""
+        reader = ScanReader(self._rules)
+        ended = threading.Event()
+        try:
+            dispatcher = self._connect(run_uid)
+            counts = {"dark": 0, "flat": 0}
+
+            def keep(outputs: Iterable[Output]) -> None:
+                for out in outputs:
+                    if isinstance(out, Batch) and out.run_uid == run_uid and out.kind != "projection":
+                        counts[out.kind] += len(out.array)
+                        self._found.put(out)
+
+            def document(name: str, doc: dict[str, Any]) -> None:
+                keep(reader.document(name, doc))
+                if name == "stop" and doc["run_start"] == run_uid:
+                    ended.set()
+                    dispatcher.stop()
+
+            dispatcher.subscribe(document)
+            dispatcher.subscribe_frames(lambda f: keep(reader.frames(f)), lambda m: keep(reader.missing(m)))
+            timer = threading.Timer(_GIVE_UP_S, dispatcher.stop)
+            timer.daemon = True
+            timer.start()
+            dispatcher.start()
+            timer.cancel()
+        except Exception as error:
+            log.exception("run %s could not be read again", run_uid)
+            self._found.put(Note(run_uid, f"darks and flats of run {run_uid[:8]} could not be read: {error}"))
+            return
+        if any(counts.values()):
+            words = f"{counts['dark']} darks and {counts['flat']} flats of run {run_uid[:8]} are used"
+            self._found.put(Note(run_uid, words, problem=False))
+        else:
+            self._found.put(Note(run_uid, f"darks and flats of run {run_uid[:8]} were not found at the hub"))

@@ -1,0 +1,80 @@
+"""What the user is told about one scan."""
+
+import time
+from dataclasses import dataclass, field
+
+from tomolive.config import LiveSettings
+from tomolive.live.run import Scan, in_words
+from tomolive.live.snapshot import Status
+from tomolive.live.tomogram import Tomogram
+
+
+@dataclass(eq=False)
+class Watched:
+    """One scan that is being followed, or was the last one."""
+
+    scan: Scan
+    tomogram: Tomogram | None = None
+    heard: float = field(default_factory=time.monotonic)
+    """When its last document or frame came."""
+    announced: float | None = None
+    """When the newest projections were announced."""
+    fresh: bool = False
+    """Projections have come that no picture holds."""
+    lag: float | None = None
+    to_final: float | None = None
+    words: list[str] = field(default_factory=list)
+    """The newest problems."""
+
+
+def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -> Status:
+    """Return what the page's top line says; ``silence``: seconds after which nothing heard is a problem."""
+    if watched is None:
+        return Status(updated=time.time(), filter=settings.filter)
+    scan, tomogram = watched.scan, watched.tomogram
+    return Status(
+        state=scan.state,
+        run_uid=scan.run_uid,
+        scan_id=scan.scan_id,
+        sample=scan.sample,
+        plan=scan.plan,
+        frames_planned=scan.planned,
+        frames_announced=len(scan.announced),
+        frames_received=len(scan.received),
+        missing=tuple(scan.missing),
+        darks=scan.darks,
+        flats=scan.flats,
+        angle_first=scan.angle_first,
+        angle_last=scan.angle_last,
+        coverage=tomogram.coverage if tomogram else 0.0,
+        coverage_wanted=scan.coverage_wanted,
+        center=tomogram.center if tomogram else settings.center,
+        center_source=tomogram.center_source if tomogram else "",
+        filter=tomogram.filter if tomogram else settings.filter,
+        pixel_size_um=scan.pixel_size_um,
+        lag_s=watched.lag,
+        seconds_last_frame_to_final=watched.to_final,
+        message=_message(watched, silence),
+        updated=time.time(),
+    )
+
+
+def _message(watched: Watched, silence: float) -> str:
+    scan, tomogram = watched.scan, watched.tomogram
+    if scan.failure:
+        return _sentence(scan.failure)
+    words = list(watched.words)
+    if scan.unreadable:
+        words.append(f"images cannot be read yet: {scan.unreadable}")
+    if scan.missing:
+        words.append(f"projections {in_words(scan.missing)} are missing: {scan.missing_because}")
+    words += tomogram.notes if tomogram else []
+    silent = time.monotonic() - watched.heard
+    if scan.received and not scan.closed and silent > silence:
+        words.append(f"nothing has come of this scan for {silent:.0f} s, and it has not ended")
+    return " ".join(_sentence(word) for word in words)
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else text + "."

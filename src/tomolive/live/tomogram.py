@@ -1,0 +1,226 @@
+"""One scan's pictures as they grow: references, slices, the newest projection, and the figures about them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive import __version__
+from tomolive.config import LiveSettings
+from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.controls import Wish
+from tomolive.live.references import References
+from tomolive.live.run import Batch, Scan
+from tomolive.recon.correct import FlatField, flat_field
+
+Pixels = npt.NDArray[np.float32]
+
+SLICES = ("xy", "xz", "yz")
+
+
+class Tomogram:
+    """The reconstruction of one scan.
+
+    Parameters
+    ----------
+    scan
+        What is known of the run; only read here.
+    shape
+        (rows, columns) of a projection.
+    references
+        Where darks and flats are found: the scan's own, else those of the runs that it names.
+    settings
+        Centre, filter, threads.
+    positions
+        Where the slices lie; positions that this volume does not have are left out.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        shape: tuple[int, int],
+        references: References,
+        settings: LiveSettings,
+        positions: Mapping[str, int],
+    ) -> None:
+        rows, columns = shape
+        sizes = {"xy": rows, "xz": columns, "yz": columns}
+        self.scan = scan
+        self._references = references
+        self._slices = SliceAccumulator(
+            rows,
+            columns,
+            center=settings.center,
+            filter=settings.filter,
+            positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
+            threads=settings.threads,
+        )
+        self._newest: tuple[int, npt.NDArray[np.generic]] | None = None
+        self._field: FlatField | None = None
+        self._references_changed = True
+        self._unfinished = False
+        self._center_by = ""
+
+    # -- what comes in --------------------------------------------------------------------------------------
+
+    def references_changed(self) -> None:
+        """Darks or flats came; they are used from the next picture on, for all projections."""
+        self._references_changed = True
+
+    def add(self, batch: Batch) -> None:
+        """Add projections.
+
+        Raises
+        ------
+        ReconstructionError
+            if they do not fit what came before.
+        """
+        if batch.angles is None:
+            return
+        self._apply_references()
+        numbers = np.arange(batch.first, batch.first + len(batch.array))
+        first = self._slices.received == 0
+        self._slices.add(batch.array, batch.angles, numbers)
+        if first and self._field is None:
+            # Without flats the beam is guessed from the first projection, which is there only now.
+            self._references_changed = True
+            self._apply_references()
+        self._newest = (batch.first + len(batch.array) - 1, batch.array[-1].copy())
+        self._unfinished = True
+
+    def _apply_references(self) -> None:
+        if not self._references_changed:
+            return
+        self._references_changed = False
+        runs = (self.scan.run_uid, *self.scan.references)
+        darks, flats = (self._references.stack(kind, runs) for kind in ("dark", "flat"))
+        self._slices.set_references(darks, flats)
+        self._field = None if flats is None else flat_field(flats, darks)
+        self._unfinished = True
+
+    def finish(self) -> bool:
+        """Make the slices final with all that came; return whether they changed."""
+        self._apply_references()
+        changed, self._unfinished = self._unfinished, False
+        if changed:
+            self._slices.finish()
+        return changed
+
+    def change(self, wish: Wish) -> None:
+        """Do what someone at the page asks for.
+
+        Raises
+        ------
+        ReconstructionError
+            if it cannot be done; the text says why.
+        """
+        if wish.estimate_center:
+            self._slices.estimate_center()
+            self._center_by = ""
+        if wish.center is not None or wish.filter is not None:
+            self._slices.restart(center=wish.center, filter=wish.filter)
+        if wish.center is not None:
+            self._center_by = f"set by {wish.who}" if wish.who else "set on the page"
+        if wish.plane in SLICES and wish.position is not None:
+            self._slices.retarget(wish.plane, wish.position)
+
+    # -- what comes out -------------------------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Projections that the slices hold."""
+        return self._slices.received
+
+    @property
+    def coverage(self) -> float:
+        """Degrees of the half turn that they cover."""
+        return self._slices.coverage
+
+    @property
+    def center(self) -> float:
+        """Rotation centre in force, detector column."""
+        return self._slices.center
+
+    @property
+    def center_source(self) -> str:
+        """How it was found."""
+        return self._center_by or self._slices.center_source
+
+    @property
+    def filter(self) -> str:
+        """Name of the filter in force."""
+        return self._slices.filter
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Where the slices lie: z, y, x."""
+        return dict(self._slices.positions)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed, in plain sentences."""
+        return list(self._slices.notes)
+
+    @property
+    def units(self) -> str:
+        """Of a pixel of a slice."""
+        return "1/cm" if self.scan.pixel_size_um else "1/pixel"
+
+    def slices(self) -> dict[str, Pixels]:
+        """Return the slices: xy (columns, columns), xz and yz (rows, columns), in `units`."""
+        self._apply_references()
+        slices = self._slices.slices()
+        if self.scan.pixel_size_um:
+            pixel_cm = self.scan.pixel_size_um * 1e-4
+            slices = {plane: pixels / np.float32(pixel_cm) for plane, pixels in slices.items()}
+        return slices
+
+    def projection(self) -> tuple[int, Pixels, str] | None:
+        """Return number, pixels and units of the newest projection: transmission, or counts without flats."""
+        if self._newest is None:
+            return None
+        number, counts = self._newest
+        if self._field is None:
+            return number, counts.astype(np.float32), "counts"
+        pixels = (counts.astype(np.float32) - self._field.dark) * self._field.gain
+        return number, pixels, "transmission"
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is known of the reconstruction, for summary.json."""
+        return {
+            "center": self.center,
+            "center_source": self.center_source,
+            "filter": self.filter,
+            "coverage_deg": self.coverage,
+            "positions": self.positions,
+            "units": self.units,
+            "notes": self.notes,
+        }
+
+
+def summarize(scan: Scan, tomogram: Tomogram | None, seconds_to_final: float | None) -> dict[str, Any]:
+    """Return summary.json of a finished scan; ``tomogram`` is None if no projection came."""
+    nothing = {"center": None, "center_source": "", "filter": None, "coverage_deg": 0.0}
+    nothing |= {"positions": {}, "units": "", "notes": []}
+    return {
+        "run_uid": scan.run_uid,
+        "scan_id": scan.scan_id,
+        "sample": scan.sample,
+        "plan": scan.plan,
+        "rules": scan.rules.name,
+        "outcome": scan.outcome,
+        "failure": scan.failure,
+        "frames": {
+            "planned": scan.planned,
+            "announced": len(scan.announced),
+            "received": len(scan.received),
+            "missing": [list(r) for r in scan.missing],
+        },
+        "darks": scan.darks,
+        "flats": scan.flats,
+        **(tomogram.summary() if tomogram else nothing),
+        "pixel_size_um": scan.pixel_size_um,
+        "seconds_last_frame_to_final": seconds_to_final,
+        "version": __version__,
+    }

@@ -1,0 +1,357 @@
+"""The one thread that writes: documents and frames in, pictures and results out.
+
+Every callback runs in the thread that called :meth:`LiveReconstruction.run`; so do the wishes of the people
+at the page, taken between documents and while none waits. Projections are never skipped, pictures are:
+between two of them lies at least a tenth of a second, and twice the time that the last one took.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from tomolive.config import LiveSettings
+from tomolive.errors import ScanError, TomoliveError
+from tomolive.files.frames import Frames, MissingFrames
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.output import write_results
+from tomolive.live.references import Dispatcher, EarlierRuns, References
+from tomolive.live.rules import Rules
+from tomolive.live.run import Batch, Note, Output, Scan
+from tomolive.live.scan import ScanReader
+from tomolive.live.snapshot import Picture, SnapshotStore
+from tomolive.live.status import Watched, status_of
+from tomolive.live.tomogram import SLICES, Tomogram, summarize
+
+log = logging.getLogger(__name__)
+
+PICTURE_PERIOD_S = 0.12
+SILENCE_S = 60.0
+_QUIET_S = 1.0
+"""Results are written again so long after the last wish."""
+_WORDS = 4
+
+
+class LiveDispatcher(Dispatcher, Protocol):
+    """What is used of a RemoteDispatcher."""
+
+    def subscribe_idle(self, callback: Callable[[], Any]) -> int: ...  # noqa: D102
+
+
+class LiveReconstruction:
+    """Reconstructs every tomography scan that a dispatcher brings, while it runs.
+
+    Parameters
+    ----------
+    dispatcher
+        a RemoteDispatcher, not yet started.
+    store
+        where pictures and status are published.
+    controls
+        where wishes come from.
+    results
+        folder of finished scans, see :mod:`tomolive.live.output`.
+    settings
+        centre, filter, threads.
+    rules
+        how documents are understood; the shipped ones by default.
+    earlier
+        returns a dispatcher that begins at the run with the given uid; for darks and flats of earlier runs.
+    silence
+        seconds without a document after which a scan counts as broken off, once another has begun.
+    """
+
+    def __init__(
+        self,
+        dispatcher: LiveDispatcher,
+        store: SnapshotStore,
+        controls: Controls,
+        *,
+        results: Path,
+        settings: LiveSettings | None = None,
+        rules: Sequence[Rules] | None = None,
+        earlier: Callable[[str], Dispatcher] | None = None,
+        silence: float = SILENCE_S,
+    ) -> None:
+        self._dispatcher, self._store, self._controls = dispatcher, store, controls
+        self._results = results
+        self._settings = settings or LiveSettings()
+        self._silence = silence
+        self._reader = ScanReader(rules)
+        self._references = References()
+        self._earlier = EarlierRuns(earlier, rules) if earlier else None
+        self._open: dict[str, Watched] = {}
+        self._current: Watched | None = None
+        """The scan that the status tells of."""
+        self._shown: Watched | None = None
+        """The scan whose pictures are shown: the current one, or the one before until its first picture."""
+        self._pictures: dict[str, Picture] = {}
+        self._versions = 0
+        self._positions: dict[str, int] = {}
+        self._stale_results: float | None = None
+        self._pictures_due = self._status_due = 0.0
+        self._redraw = self._retell = False
+
+    def run(self) -> None:
+        """Follow scans until :meth:`stop`; blocks."""
+        self._dispatcher.subscribe(self._document)
+        self._dispatcher.subscribe_frames(self._frames, self._missing)
+        self._dispatcher.subscribe_idle(self._idle)
+        self._publish()
+        try:
+            self._dispatcher.start()
+        finally:
+            for watched in list(self._open.values()):
+                self._end(watched)
+
+    def stop(self) -> None:
+        """End :meth:`run` after the document at hand; any thread may call this."""
+        self._dispatcher.stop()
+
+    # -- what the dispatcher calls --------------------------------------------------------------------------
+
+    def _document(self, name: str, doc: dict[str, Any]) -> None:
+        watched = self._watched(doc)
+        announced = len(watched.scan.announced) if watched else 0
+        outputs = self._reader.document(name, doc)
+        if name == "start" and (scan := self._reader.scan(doc["uid"])):
+            self._begin(scan)
+        self._take(outputs)
+        if watched:
+            watched.heard = time.monotonic()
+            if len(watched.scan.announced) > announced:
+                watched.announced = watched.heard
+            if name == "stop":
+                self._end(watched)
+            self._retell = True
+        self._tick()
+
+    def _frames(self, frames: Frames) -> None:
+        watched = self._hear(frames.run_uid)
+        self._take(self._reader.frames(frames))
+        if watched and self._has_all(watched):
+            self._finish(watched)
+        self._tick()
+
+    def _missing(self, missing: MissingFrames) -> None:
+        self._hear(missing.run_uid)
+        self._take(self._reader.missing(missing))
+        self._tick()
+
+    def _idle(self) -> None:
+        if self._earlier:
+            self._take(self._earlier.take())
+        self._close_silent()
+        self._tick()
+        stale = self._stale_results
+        if stale is not None and time.monotonic() > stale and self._shown:
+            self._write(self._shown)
+
+    # -- scans begin and end --------------------------------------------------------------------------------
+
+    def _begin(self, scan: Scan) -> None:
+        if scan.run_uid in self._open:
+            return
+        log.info("run %s begins: scan %s, %s", scan.run_uid, scan.scan_id, scan.plan or "no plan name")
+        self._current = self._open[scan.run_uid] = Watched(scan)
+        self._retell = True
+        for uid in scan.references:
+            self._references.touch(uid)
+            if uid not in self._references and self._earlier:
+                self._earlier.ask(uid)
+
+    def _watched(self, doc: dict[str, Any]) -> Watched | None:
+        if "run_start" in doc:
+            return self._open.get(doc["run_start"])
+        scan = self._reader.scan_of(doc.get("descriptor", ""))
+        return self._open.get(scan.run_uid) if scan else None
+
+    def _hear(self, run_uid: str) -> Watched | None:
+        if watched := self._open.get(run_uid):
+            watched.heard = time.monotonic()
+            self._retell = True
+        return watched
+
+    def _has_all(self, watched: Watched) -> bool:
+        scan = watched.scan
+        return bool(scan.planned) and len(scan.received) + len(scan.missing) >= scan.planned
+
+    def _close_silent(self) -> None:
+        """End scans that went silent without a stop document, once another one has begun."""
+        for watched in list(self._open.values()):
+            if watched is not self._current and time.monotonic() - watched.heard > self._silence:
+                self._end(watched)
+
+    def _end(self, watched: Watched) -> None:
+        """Close a scan: nothing more of it is awaited."""
+        self._take(self._reader.close(watched.scan.run_uid))
+        self._finish(watched)
+        del self._open[watched.scan.run_uid]
+        scan = watched.scan
+        log.info(
+            "run %s is over (%s): %d of %s projections, %d missing", scan.run_uid, scan.outcome,
+            len(scan.received), scan.planned or len(scan.announced), len(scan.missing),
+        )  # fmt: skip
+        if scan.takes_projections:
+            self._write(watched)
+        if watched is self._current:
+            self._publish()
+
+    def _finish(self, watched: Watched) -> None:
+        """Make the pictures of a scan final, and show them at once."""
+        if watched.tomogram is None or watched.scan.failure:
+            return
+        with self._may_fail(watched):
+            if watched.tomogram.finish():
+                self._redraw = True
+                if watched is self._current:
+                    self._publish()
+                if watched.announced is not None:
+                    watched.to_final = time.monotonic() - watched.announced
+                    self._retell = True
+
+    @contextmanager
+    def _may_fail(self, watched: Watched) -> Iterator[None]:
+        """Give up the scan whose reconstruction raises; the next one is not touched by that."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("the reconstruction of run %s failed", watched.scan.run_uid)
+            sentence = str(error) if isinstance(error, TomoliveError) else f"{type(error).__name__}: {error}"
+            watched.scan.fail(f"The reconstruction failed: {sentence}")
+            self._retell = True
+
+    def _write(self, watched: Watched) -> None:
+        self._stale_results = None
+        scan, tomogram = watched.scan, watched.tomogram
+        try:
+            if tomogram and not scan.failure:
+                tomogram.finish()
+            slices = tomogram.slices() if tomogram else {}
+            summary = summarize(scan, tomogram, watched.to_final)
+            path = write_results(self._results, summary, slices, title=_title(scan, summary))
+            log.info("results of run %s are in %s", scan.run_uid, path.parent)
+        except Exception as error:
+            log.exception("results of run %s could not be written", scan.run_uid)
+            watched.words.append(f"Results could not be written: {error}")
+            self._retell = True
+
+    # -- what comes out of documents and frames -------------------------------------------------------------
+
+    def _take(self, outputs: Iterable[Output]) -> None:
+        for out in outputs:
+            watched = self._open.get(out.run_uid)
+            if isinstance(out, Note):
+                self._tell(out)
+            elif out.kind != "projection":
+                self._take_reference(out)
+            elif watched and not watched.scan.failure:
+                self._take_projections(watched, out)
+
+    def _tell(self, note: Note) -> None:
+        log.info("run %s: %s", note.run_uid, note.text)
+        for watched in self._open.values():
+            if note.problem and note.run_uid in (watched.scan.run_uid, *watched.scan.references):
+                watched.words = [*watched.words[-_WORDS:], note.text]
+                self._retell = True
+
+    def _take_reference(self, batch: Batch) -> None:
+        self._references.add(batch)
+        for watched in (*self._open.values(), *([self._shown] if self._shown else [])):
+            if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
+                watched.tomogram.references_changed()
+                self._redraw = True
+                if watched.scan.closed:
+                    self._stale_results = time.monotonic() + _QUIET_S
+
+    def _take_projections(self, watched: Watched, batch: Batch) -> None:
+        with self._may_fail(watched):
+            if batch.angles is None:
+                raise ScanError("the angles of its projections are not in its documents")
+            if watched.tomogram is None:
+                shape = (batch.array.shape[1], batch.array.shape[2])
+                watched.tomogram = Tomogram(
+                    watched.scan, shape, self._references, self._settings, self._positions
+                )
+            watched.tomogram.add(batch)
+            watched.fresh = self._redraw = True
+
+    # -- wishes ---------------------------------------------------------------------------------------------
+
+    def _grant(self, wishes: Iterable[Wish]) -> None:
+        shown = self._shown
+        for wish in _newest(wishes):
+            if wish.filter is not None:
+                self._settings = self._settings.model_copy(update={"filter": wish.filter})
+            if wish.plane in SLICES and wish.position is not None:
+                self._positions[wish.plane] = wish.position
+            if shown is None or shown.tomogram is None:
+                continue
+            try:
+                shown.tomogram.change(wish)
+            except TomoliveError as error:
+                shown.words.append(str(error))
+                continue
+            self._redraw = True
+            if shown.scan.closed:
+                self._stale_results = time.monotonic() + _QUIET_S
+
+    # -- pictures -------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Grant wishes, and publish if there is something new and it is time."""
+        if wishes := self._controls.take():
+            self._grant(wishes)
+            self._publish()
+            return
+        now = time.monotonic()
+        if (self._redraw and now >= self._pictures_due) or (self._retell and now >= self._status_due):
+            self._publish()
+
+    def _publish(self) -> None:
+        began = time.monotonic()
+        current = self._current
+        if current and current.tomogram and current.tomogram.received:
+            self._shown = current
+        shown = self._shown
+        if self._redraw and shown and shown.tomogram:
+            with self._may_fail(shown):
+                self._draw(shown.tomogram)
+            if shown.fresh and shown.announced is not None:
+                shown.lag, shown.fresh = time.monotonic() - shown.announced, False
+            took = time.monotonic() - began
+            self._pictures_due = time.monotonic() + max(PICTURE_PERIOD_S, 2 * took)
+        self._redraw = self._retell = False
+        self._status_due = time.monotonic() + PICTURE_PERIOD_S
+        self._store.publish(status_of(current, self._settings, self._silence), self._pictures)
+
+    def _draw(self, tomogram: Tomogram) -> None:
+        self._versions += 1
+        for plane, pixels in tomogram.slices().items():
+            position = tomogram.positions[plane]
+            self._picture(plane, pixels, position, tomogram.units)
+        if projection := tomogram.projection():
+            number, pixels, units = projection
+            self._picture("projection", pixels, number, units)
+
+    def _picture(self, plane: Any, pixels: Any, position: float, units: str) -> None:
+        self._pictures[plane] = Picture(plane, pixels, position, self._versions, units)
+
+
+def _newest(wishes: Iterable[Wish]) -> list[Wish]:
+    """Leave out wishes that a later one overrides: a slider that is dragged posts dozens."""
+    kept: dict[tuple[Any, ...], Wish] = {}
+    for wish in wishes:
+        what = (wish.center is not None or wish.estimate_center, wish.filter is not None, wish.plane)
+        kept.pop(what, None)
+        kept[what] = wish
+    return list(kept.values())
+
+
+def _title(scan: Scan, summary: dict[str, Any]) -> str:
+    name = f"scan {scan.scan_id}" if scan.scan_id is not None else scan.run_uid[:8]
+    frames = f"{len(scan.received)} of {scan.planned or len(scan.announced)} projections"
+    turn = f"{summary['coverage_deg']:.4g} of {scan.coverage_wanted:.4g} degrees"
+    return "   ".join(part for part in (name, scan.sample, scan.run_uid[:8], frames, turn) if part)

@@ -1,0 +1,392 @@
+"""The one thread that turns documents and frames into pictures and results."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+from tomolive.config import LiveSettings
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.worker import LiveReconstruction
+from tomolive.recon import normalize, reconstruct
+
+
+class Recorder(SnapshotStore):
+    """Keeps every snapshot, not only the newest."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = []
+
+    def publish(self, status, pictures):
+        """As SnapshotStore."""
+        self.all.append(super().publish(status, pictures))
+        return self.all[-1]
+
+    def states(self, run_uid):
+        """The states of a run, each once, in order."""
+        states = [s.status.state for s in self.all if s.status.run_uid == run_uid]
+        return [s for i, s in enumerate(states) if i == 0 or states[i - 1] != s]
+
+
+@pytest.fixture
+def live(tmp_path, scan_of, monkeypatch):
+    """Runs the live reconstruction over items; pictures are not throttled."""
+    monkeypatch.setattr("tomolive.live.worker.PICTURE_PERIOD_S", 0.0)
+    monkeypatch.setattr("tomolive.live.worker._QUIET_S", 0.0)
+
+    class Live:
+        def __init__(self, items=(), **more):
+            self.store, self.controls = Recorder(), Controls()
+            self.feeder = scan_of.Feeder(items)
+            settings = {"results": tmp_path, "settings": LiveSettings(center=21.5)} | more
+            self.worker = LiveReconstruction(self.feeder, self.store, self.controls, **settings)
+
+        def run(self):
+            self.worker.run()
+            return self.store.latest
+
+        def summary(self, uid):
+            return json.loads((tmp_path / uid / "summary.json").read_text())
+
+    return Live
+
+
+def offline(scan, numbers=slice(None), center=21.5):
+    """The slices of the same frames, in 1/cm for pixels of 2 um."""
+    flats, darks = scan.sample.level("flats", 3), scan.sample.level("darks", 3)
+    sinograms = normalize(scan.counts[numbers], flats, darks).transpose(1, 0, 2)
+    volume = reconstruct(sinograms, np.deg2rad(scan.angles[numbers]), center) / 2e-4
+    middle = scan.sample.columns // 2
+    return {"xy": volume[scan.sample.rows // 2], "xz": volume[:, middle], "yz": volume[:, :, middle]}
+
+
+def assert_same(pictures, expected):
+    """Equal to float32 rounding."""
+    scale = np.abs(expected["xy"]).max()
+    for plane, pixels in expected.items():
+        found = getattr(pictures[plane], "pixels", pictures[plane])
+        assert np.abs(found - pixels).max() < 2e-5 * scale, plane
+
+
+def test_a_scan_from_start_to_results(live, scan_of):
+    """States in order, final pictures equal to an offline reconstruction, results complete on disk."""
+    scan = scan_of.Scan()
+    runs = live(scan.whole())
+    final = runs.run()
+    assert runs.store.states(scan.uid) == ["waiting", "darks", "flats", "projections", "finished"]
+    assert_same(final.pictures, offline(scan))
+    summary = runs.summary(scan.uid)
+    assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, offline(scan))
+    frames = {"planned": 60, "announced": 60, "received": 60, "missing": []}
+    assert summary["frames"] == frames
+    assert (summary["darks"], summary["flats"], summary["outcome"]) == (3, 3, "success")
+    assert (summary["units"], summary["pixel_size_um"], summary["sample"]) == ("1/cm", 2.0, "bean")
+    assert (summary["center"], summary["center_source"]) == (21.5, "given")
+    assert summary["positions"] == {"xy": 2, "xz": 24, "yz": 24}
+    assert summary["seconds_last_frame_to_final"] >= 0
+    assert final.status.coverage == pytest.approx(180, abs=0.1)
+    assert final.status.message == ""
+
+
+def test_grey_levels_are_attenuation(live, scan_of):
+    """Inside the disc the slice is its attenuation coefficient in 1/cm."""
+    scan = scan_of.Scan(projections=180, step=1.0)
+    xy = live(scan.whole()).run().pictures["xy"].pixels
+    y, x = np.indices(xy.shape) - (xy.shape[0] - 1) / 2
+    inside = (x - scan.sample.x) ** 2 + (y - scan.sample.y) ** 2 < (scan.sample.radius - 2) ** 2
+    assert xy[inside].mean() == pytest.approx(scan.sample.attenuation / 2e-4, rel=0.01)
+
+
+def test_pictures_come_while_the_scan_runs(live, scan_of):
+    """Slices and the newest projection change with the frames; a partial scan has right grey levels."""
+    scan = scan_of.Scan()
+    runs = live(scan.whole())
+    runs.run()
+    partial = [s for s in runs.store.all if 0 < s.status.frames_received < 60 and s.pictures]
+    versions = [s.pictures["xy"].version for s in partial]
+    assert len(set(versions)) > 8
+    assert versions == sorted(versions)
+    projections = [s.pictures["projection"] for s in partial]
+    assert projections[-1].units == "transmission"
+    assert projections[-1].position == partial[-1].status.frames_received - 1
+    assert projections[-1].pixels.max() == pytest.approx(1.0, abs=1e-3)
+    assert all(s.status.lag_s is not None for s in partial[1:])
+    half = partial[len(partial) // 2]
+    assert 60 < half.status.coverage < 130
+
+
+def test_flats_after_the_projections(live, scan_of):
+    """Without flats the beam is guessed, and that is said; once they come, nothing of it is left."""
+    scan = scan_of.Scan()
+    seen = []
+    items = [*scan.opening, *scan.level("darks"), *scan.turn(0, 60)]
+    runs = live([*items, lambda: seen.append(runs.store.latest), *scan.level("flats"), scan.run.stop()])
+    final = runs.run()
+    assert "No flats" in seen[0].status.message
+    assert np.abs(seen[0].pictures["xy"].pixels).max() > 0
+    assert "No flats" not in final.status.message
+    assert_same(final.pictures, offline(scan))
+    assert_same({p: tifffile.imread(f) for p, f in runs.summary(scan.uid)["slices"].items()}, offline(scan))
+
+
+def test_reordered_repeated_and_missing_frames(live, scan_of):
+    """The result holds each frame once, whatever the order; missing ones are told by number."""
+    scan = scan_of.Scan()
+    opening = [*scan.opening, *scan.level("darks"), *scan.level("flats")]
+    lost = scan.run.missing("projections", "camera", 30, 33, "camera.h5 is too short", final=True)
+    announced = [scan.run.datum("projections", key, 30, 33) for key in ("camera", "angle")]
+    turn = [*scan.turn(33, 60), *scan.turn(10, 30), *scan.turn(0, 20), *announced, lost]
+    runs = live([*opening, *turn, scan.run.stop()])
+    final = runs.run()
+    kept = np.r_[0:30, 33:60]
+    assert_same(final.pictures, offline(scan, kept))
+    assert final.status.missing == ((30, 33),)
+    assert "30 to 32" in final.status.message
+    assert "camera.h5 is too short" in final.status.message
+    assert runs.summary(scan.uid)["frames"] == {
+        "planned": 60, "announced": 60, "received": 57, "missing": [[30, 33]],
+    }  # fmt: skip
+
+
+def test_a_scan_that_aborts(live, scan_of):
+    """A scan that ends at 45 degrees leaves its partial slices and says how it ended."""
+    scan = scan_of.Scan()
+    opening = [*scan.opening, *scan.level("darks"), *scan.level("flats")]
+    runs = live([*opening, *scan.turn(0, 15), scan.run.stop("abort", "beam dump")])
+    final = runs.run()
+    assert final.status.state == "finished"
+    assert "beam dump" in final.status.message
+    assert final.status.coverage == pytest.approx(45, abs=5)
+    summary = runs.summary(scan.uid)
+    assert (summary["outcome"], summary["frames"]["received"]) == ("abort", 15)
+    assert set(summary["slices"]) == {"xy", "xz", "yz"}
+
+
+def test_wishes_after_the_scan(live, scan_of):
+    """Centre, filter and positions are changed from what is there; the results on disk follow."""
+    scan = scan_of.Scan()
+    runs = live(settings=LiveSettings(center=24.0))
+
+    def wish(**what):
+        return lambda: (runs.controls.post(Wish("Ada", **what)), runs.feeder.be_idle())
+
+    wishes = [wish(center=21.5), wish(plane="xz", position=20), wish(center=-5.0), runs.feeder.be_idle]
+    runs.feeder.items = [*scan.whole(), *wishes]
+    final = runs.run()
+    expected = offline(scan)
+    assert_same(final.pictures, {"xy": expected["xy"], "yz": expected["yz"]})
+    assert final.pictures["xz"].position == 20
+    assert (final.status.center, final.status.center_source) == (21.5, "set by Ada")
+    assert "not on the detector" in final.status.message
+    summary = runs.summary(scan.uid)
+    assert (summary["center"], summary["center_source"]) == (21.5, "set by Ada")
+    assert summary["positions"]["xz"] == 20
+    assert_same({"xy": tifffile.imread(summary["slices"]["xy"])}, {"xy": expected["xy"]})
+
+
+def test_a_dragged_slider_is_drawn_once(live, scan_of):
+    """Of many wishes for the same thing only the newest is drawn."""
+    scan = scan_of.Scan()
+    runs = live()
+
+    def drag():
+        for center in np.linspace(15, 25, 40):
+            runs.controls.post(Wish("Ada", center=float(center)))
+        before = len(runs.store.all)
+        runs.feeder.be_idle()
+        assert len(runs.store.all) == before + 1
+
+    runs.feeder.items = [*scan.whole(), drag]
+    assert runs.run().status.center == 25.0
+
+
+def test_the_centre_is_found(live, scan_of):
+    """Without a given centre it is estimated from opposite projections, and the status says how."""
+    scan = scan_of.Scan(projections=61)
+    runs = live(scan.whole(), settings=LiveSettings())
+    final = runs.run()
+    assert final.status.center == pytest.approx(21.5, abs=0.1)
+    assert "estimated" in final.status.center_source
+
+
+def test_the_next_scan(live, scan_of):
+    """The pictures of a scan stay until the first one of the next; filter and positions are kept."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    seen = []
+    runs = live()
+
+    def between():
+        runs.controls.post(Wish("Ada", filter="hann"))
+        runs.feeder.be_idle()
+        seen.append(runs.store.latest)
+
+    opening = [*two.opening, *two.level("darks"), *two.level("flats")]
+    second = [*opening, lambda: seen.append(runs.store.latest), *two.turn(0, 60), two.run.stop()]
+    runs.feeder.items = [*one.whole(), between, *second]
+    final = runs.run()
+    finished, waiting = seen
+    assert (waiting.status.run_uid, waiting.status.state) == (two.uid, "flats")
+    assert waiting.pictures["xy"] is finished.pictures["xy"]
+    assert final.pictures["xy"] is not finished.pictures["xy"]
+    assert final.status.filter == "hann"
+    assert runs.summary(two.uid)["filter"] == "hann"
+
+
+def test_scans_side_by_side(live, scan_of):
+    """Two scans whose documents interleave both end in the right result."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live([item for pair in zip(one.whole(), two.whole(), strict=True) for item in pair])
+    runs.run()
+    for scan in (one, two):
+        summary = runs.summary(scan.uid)
+        assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, offline(scan))
+
+
+def test_a_scan_that_cannot_be_reconstructed(live, scan_of):
+    """Frames that change their size fail that scan with a sentence; the next one works."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    other = one.run.frames("projections", "camera", 5, np.zeros((5, 3, 3), np.uint16))
+    opening = [*one.opening, *one.level("darks"), *one.level("flats"), *one.turn(0, 5)]
+    angles = one.run.frames("projections", "angle", 5, one.angles[5:10])
+    runs = live([*opening, angles, other, *one.turn(10, 60), one.run.stop(), *two.whole()])
+    final = runs.run()
+    assert runs.store.states(one.uid)[-1] == "failed"
+    failed = [s.status.message for s in runs.store.all if s.status.run_uid == one.uid][-1]
+    assert "expected (5, 4, 48)" in failed
+    summary = runs.summary(one.uid)
+    assert summary["failure"] in failed
+    assert summary["frames"]["missing"] == []
+    assert final.status.state == "finished"
+    assert_same(final.pictures, offline(two))
+
+
+def test_references_of_an_earlier_run(live, scan_of):
+    """Darks and flats of a run that the start document names are used if this process has seen them."""
+    first, second = scan_of.Scan(), scan_of.Scan()
+    second = scan_of.Scan(**second_start(second, first.uid))
+    references = [*first.opening, *first.level("darks"), *first.level("flats"), first.run.stop()]
+    runs = live([*references, *second.opening, *second.turn(0, 60), second.run.stop()])
+    final = runs.run()
+    assert_same(final.pictures, offline(second))
+    assert "No flats" not in final.status.message
+
+
+def second_start(scan, earlier):
+    """A start document that names an earlier run."""
+    return {"tomography": scan.run.start[1]["tomography"] | {"references": earlier}}
+
+
+def test_references_that_this_process_has_not_seen(live, scan_of):
+    """They are fetched again, while the scan runs on; the result is as if they had been there."""
+    first, second = scan_of.Scan(), scan_of.Scan()
+    second = scan_of.Scan(**second_start(second, first.uid))
+    asked = []
+
+    def earlier(uid):
+        asked.append(uid)
+        return scan_of.Feeder(
+            [*first.opening, *first.level("darks"), *first.level("flats"), first.run.stop()]
+        )
+
+    def until_fetched():
+        deadline = time.monotonic() + 30
+        while "No flats" in runs.store.latest.status.message:
+            assert time.monotonic() < deadline
+            runs.feeder.be_idle()
+            time.sleep(0.01)
+
+    runs = live(earlier=earlier)
+    runs.feeder.items = [*second.opening, *second.turn(0, 60), until_fetched, second.run.stop()]
+    assert_same(runs.run().pictures, offline(second))
+    assert asked == [first.uid]
+
+
+def test_references_that_cannot_be_had(live, scan_of):
+    """A scan that names a run which the hub does not have says so, and is drawn without."""
+    scan = scan_of.Scan()
+    scan = scan_of.Scan(**second_start(scan, "no-such-run"))
+
+    def until_told():
+        deadline = time.monotonic() + 30
+        while "no-such-" not in runs.store.latest.status.message:
+            assert time.monotonic() < deadline
+            runs.feeder.be_idle()
+            time.sleep(0.01)
+
+    runs = live(earlier=lambda _: scan_of.Feeder([]))
+    runs.feeder.items = [*scan.opening, *scan.turn(0, 60), until_told, scan.run.stop()]
+    message = runs.run().status.message
+    assert "not found" in message
+    assert "No flats" in message
+
+
+def test_a_scan_without_stop_document(live, scan_of):
+    """A scan that went silent is closed once another has begun; its results say how it ended."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    opening = [*one.opening, *one.level("darks"), *one.level("flats"), *one.turn(0, 30)]
+    runs = live(silence=0.0)
+    seen = []
+    before_next = [runs.feeder.be_idle, lambda: seen.append(runs.store.latest)]
+    runs.feeder.items = [
+        *opening,
+        *before_next,
+        *two.opening,
+        runs.feeder.be_idle,
+        *two.whole()[len(two.opening) :],
+    ]
+    final = runs.run()
+    assert seen[0].status.state == "projections"
+    assert "has not ended" in seen[0].status.message
+    summary = runs.summary(one.uid)
+    assert (summary["outcome"], summary["frames"]["received"]) == ("no stop document", 30)
+    assert_same(final.pictures, offline(two))
+
+
+def test_stopping_in_the_middle_of_a_scan(live, scan_of):
+    """What is there when the process is stopped is written."""
+    scan = scan_of.Scan()
+    opening = [*scan.opening, *scan.level("darks"), *scan.level("flats"), *scan.turn(0, 30)]
+    runs = live()
+    runs.feeder.items = [*opening, runs.worker.stop, *scan.turn(30, 60)]
+    runs.run()
+    assert runs.summary(scan.uid)["frames"]["received"] == 30
+
+
+def test_other_runs_do_not_touch_the_pictures(live, scan_of, scans):
+    """A run that is no tomography scan changes nothing that is shown."""
+    scan = scan_of.Scan()
+    other = scans.Run(plan_name="count")
+    more = [other.start, other.descriptor("primary", det=scans.image), other.stop()]
+    runs = live([*scan.whole(), *more])
+    final = runs.run()
+    assert final.status.run_uid == scan.uid
+    assert final.status.message == ""
+
+
+def test_results_that_cannot_be_written(live, scan_of, tmp_path):
+    """A folder that went away is told on the page; the pictures stay and the next scan works."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    results = tmp_path / "results"
+    results.mkdir()
+    runs = live(results=results)
+    seen = []
+    parts = [results.rmdir, *one.whole(), lambda: seen.append(runs.store.latest), results.mkdir, *two.whole()]
+    runs.feeder.items = parts
+    runs.run()
+    assert "Results could not be written" in seen[0].status.message
+    assert seen[0].status.state == "finished"
+    assert (results / two.uid / "summary.json").exists()
+
+
+def test_a_scan_without_projections(live, scan_of):
+    """A run of darks and flats only leaves no results and says that it is over."""
+    scan = scan_of.Scan()
+    items = [*scan.opening, *scan.level("darks"), *scan.level("flats"), scan.run.stop()]
+    runs = live(items)
+    assert runs.run().status.state == "finished"
+    with pytest.raises(FileNotFoundError):
+        runs.summary(scan.uid)
