@@ -47,10 +47,12 @@ def demo(
     from tomolive.demo.folder import Folder
     from tomolive.demo.run import Plan, run
 
-    size = ["--rows", str(rows), "--columns", str(columns), "--projections", str(projections)]
+    folder = Folder(directory.absolute())
+    camera = ["--rows", str(rows), "--columns", str(columns), "--rate", str(rate), "--data", str(folder.data)]
+    turn = ["--projections", str(projections)]
     plan = Plan(
-        scan=lambda n: ["simulate", "--count", "1", "--seed", str(n), "--rate", str(rate), *size],
-        folder=Folder(directory.absolute()),
+        scan=lambda n: ["simulate", "--count", "1", "--seed", str(n), *camera, *turn],
+        folder=folder,
         page=page,
         center=center,
         once=once,

@@ -46,19 +46,18 @@ def replay(
     from tomolive.acquire.layouts import Paths
 
     if hub is None:
-        from tomolive.demo import replay_here
+        from tomolive.acquire.scanfile import open_scan
+        from tomolive.demo.folder import Folder
+        from tomolive.demo.run import Plan, run
 
-        replay_here(
-            file,
-            rate=rate,
-            directory=directory,
-            style=style,
-            once=once,
-            center=center,
-            page=page,
-            json_file=json_file,
-            paths=paths,
-        )
+        with open_scan(file, Paths(**paths)) as found:  # what is wrong with it is said before anything starts
+            click.echo("\n".join(found.describe()))
+        folder = Folder(directory.absolute())
+        given = [
+            part for name, path in paths.items() if path for part in (f"--{name.replace('_', '-')}", path)
+        ]
+        scan = ["replay", str(file), "--rate", str(rate), "--style", style, "--dir", str(folder.data), *given]
+        run(Plan(lambda _: scan, folder, page, center, once), click.echo, json_file)
         return
 
     from tomolive.acquire.replay import run_replay

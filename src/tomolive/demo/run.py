@@ -26,8 +26,8 @@ Say = Callable[[str], None]
 class Plan:
     """What is to be run.
 
-    ``scan(n)`` gives the arguments of a ``tomolive`` command that takes the n-th scan; ``--hub``, ``--data``
-    and ``--spool`` are added.
+    ``scan(n)`` gives the arguments of a ``tomolive`` command that takes the n-th scan; ``--hub`` and
+    ``--spool`` are added.
     """
 
     scan: Callable[[int], Sequence[str]]
@@ -63,7 +63,7 @@ class Running:
             if the scan or a service fails, or no result appears.
         """
         known = set(_results(self.folder))
-        where = ["--hub", self.hub, "--data", str(self.folder.data), "--spool", str(self.folder.spool)]
+        where = ["--hub", self.hub, "--spool", str(self.folder.spool)]
         process = self.services.spawn("scan", [*scan, *where])
         code = self.services.wait(process, timeout)
         if code:
