@@ -16,7 +16,7 @@ COMMANDS = {
     "demo": "tomolive.cli.demo:demo",
     "hub": "tomolive.cli.stream:hub",
     "journal": "tomolive.cli.stream:journal",
-    "keys": "tomolive.cli.stream:keys",
+    "keys": "tomolive.cli.keys:keys",
     "live": "tomolive.cli.live:live",
     "replay": "tomolive.cli.replay:replay",
     "simulate": "tomolive.cli.simulate:simulate",
