@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tomolive.errors import SettingsError
 from tomolive.metrics import DISPATCHER_DOCUMENTS, DISPATCHER_ERRORS
+from tomolive.stream.keys import ClientKeys
 from tomolive.stream.messages import Position
 from tomolive.stream.sockets import Address, Keys
 from tomolive.stream.sources import HubSource, Source, StockSource
 
 if TYPE_CHECKING:
+    from tomolive.files.filler import Filler
     from tomolive.files.frames import Frames, MissingFrames
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class RemoteDispatcher:
     patience : float
         Seconds that a file may show no sign of life before frames count as missing.
     keys : Keys, optional
-        CURVE keys of this client.
+        CURVE keys of this client; default: of the folder that TOMOLIVE_KEYS names, if it does.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class RemoteDispatcher:
         self._callbacks: dict[int, tuple[str, Callable[[str, dict], Any]]] = {}
         self._frame_callbacks: dict[int, Callable[[Frames], Any]] = {}
         self._missing_callbacks: dict[int, Callable[[MissingFrames], Any]] = {}
+        self._idle_callbacks: dict[int, Callable[[], Any]] = {}
         self._tokens = count(1)
         self._stopped = threading.Event()
 
@@ -105,9 +108,18 @@ class RemoteDispatcher:
             self._missing_callbacks[token] = missing
         return token
 
+    def subscribe_idle(self, callback: Callable[[], Any]) -> int:
+        """Have ``callback`` called about every 50 ms while no document waits, in the thread of ``start``."""
+        token = next(self._tokens)
+        self._idle_callbacks[token] = callback
+        return token
+
     def unsubscribe(self, token: int) -> None:
         """Forget what was subscribed under ``token``; an unknown token is ignored."""
-        for callbacks in (self._callbacks, self._frame_callbacks, self._missing_callbacks):
+        of_all_kinds = (
+            self._callbacks, self._frame_callbacks, self._missing_callbacks, self._idle_callbacks,
+        )  # fmt: skip
+        for callbacks in of_all_kinds:
             callbacks.pop(token, None)
 
     # ---- run
@@ -132,16 +144,13 @@ class RemoteDispatcher:
             what a callback raised, with ``on_error="stop"``.
         """
         with self._filler() as filler, contextlib.closing(self._source.documents(self._stopped)) as documents:
-            for name, doc in documents:
-                try:
-                    for kind, *content in filler(name, doc):
-                        self._give(kind, content, name, doc)
-                except Exception:
-                    if self._on_error == "stop":
-                        raise
-                    log.exception(
-                        "the images of the %s document %s could not be read", name, doc.get("uid", "?")
-                    )
+            for document in documents:
+                if document is None:
+                    self._be_idle(filler)
+                    continue
+                name, doc = document
+                about = f"the {name} document {doc.get('uid', '?')}"
+                self._give_all(_filled(filler, name, doc), about)
                 DISPATCHER_DOCUMENTS.inc()
 
     def stop(self) -> None:
@@ -153,10 +162,10 @@ class RemoteDispatcher:
         return self._source.ready.wait(timeout)
 
     @contextlib.contextmanager
-    def _filler(self) -> Iterator[Callable[[str, dict], Iterable[tuple]]]:
-        """Provide what turns a document into the things that callbacks are called with."""
+    def _filler(self) -> Iterator["Filler | None"]:
+        """Provide what reads images, if anyone wants them."""
         if not (self._fill or self._frame_callbacks):
-            yield lambda name, doc: (("document", name, doc),)
+            yield None
             return
         from tomolive.files.filler import Filler
         from tomolive.files.locate import Locator
@@ -169,26 +178,47 @@ class RemoteDispatcher:
             frames=bool(self._frame_callbacks),
         )
         try:
-            yield filler.process
+            yield filler
         finally:
             filler.close()
 
-    def _give(self, kind: str, content: list[Any], name: str, doc: dict) -> None:
+    def _be_idle(self, filler: "Filler | None") -> None:
+        if filler is not None:
+            self._give_all(filler.poll(), "frames that were late")
+        for callback in list(self._idle_callbacks.values()):
+            self._call(callback, (), "an idle moment")
+
+    def _give_all(self, items: Iterable[tuple], about: str) -> None:
+        try:
+            for kind, *content in items:
+                self._give(kind, content, about)
+        except Exception:
+            if self._on_error == "stop":
+                raise
+            log.exception("the images of %s could not be read", about)
+
+    def _give(self, kind: str, content: list[Any], about: str) -> None:
         if kind == "document":
             given = content[0]
-            wanted = [func for about, func in list(self._callbacks.values()) if about in {"all", given}]
+            wanted = [func for name, func in list(self._callbacks.values()) if name in {"all", given}]
         else:
             about_frames = self._frame_callbacks if kind == "frames" else self._missing_callbacks
             wanted = list(about_frames.values())
         for func in wanted:
-            try:
-                func(*content)
-            except Exception:
-                DISPATCHER_ERRORS.inc()
-                if self._on_error == "stop":
-                    raise
-                uid = doc.get("uid", "?")
-                log.exception("callback %r raised at the %s document %s", func, name, uid)
+            self._call(func, content, about)
+
+    def _call(self, func: Callable[..., Any], content: Iterable[Any], about: str) -> None:
+        try:
+            func(*content)
+        except Exception:
+            DISPATCHER_ERRORS.inc()
+            if self._on_error == "stop":
+                raise
+            log.exception("callback %r raised at %s", func, about)
+
+
+def _filled(filler: "Filler | None", name: str, doc: dict) -> Iterable[tuple]:
+    return (("document", name, doc),) if filler is None else filler.process(name, doc)
 
 
 def _source(address: str, name: str | None, start: str | Position | None, keys: Keys | None) -> Source:
@@ -196,6 +226,7 @@ def _source(address: str, name: str | None, start: str | Position | None, keys: 
         if isinstance(start, Position) or start not in {None, "new"}:
             raise SettingsError(f"start={start!r}: bluesky's own proxy has only new documents")
         return StockSource(address)
+    keys = keys or ClientKeys.from_environment()
     if isinstance(start, Position):
         return HubSource(address, name or "", "all", start, keys)
     return HubSource(address, name or "", start or ("cursor" if name else "new"), None, keys)

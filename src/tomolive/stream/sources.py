@@ -24,7 +24,8 @@ _ACKNOWLEDGE_SECONDS = 0.02
 _POLL_MS = 50
 _LARGEST_STOCK = 256 << 20
 
-Documents = Generator[tuple[str, dict[str, Any]], None, None]
+Documents = Generator[tuple[str, dict[str, Any]] | None, None, None]
+"""None: no document waits, after a pause of 50 ms."""
 
 
 class Source(Protocol):
@@ -96,6 +97,8 @@ class HubSource:
                 yield from self._unpack(dealer, message, parts[1].buffer, stopped)
             else:
                 self._understand(message)
+        else:
+            yield None
 
     def _unpack(
         self, dealer: zmq.Socket, message: messages.Deliver, blob: memoryview, stopped: threading.Event
@@ -173,6 +176,8 @@ class StockSource:
                         self._note_connection(watch)
                     if sub.poll(_POLL_MS):
                         yield from self._decode(sub.recv_multipart())
+                    else:
+                        yield None
                 sub.disable_monitor()
         finally:
             context.term()
