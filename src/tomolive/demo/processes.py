@@ -33,6 +33,8 @@ class Service:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    listener: socket.socket | None = None
+    """Where its readiness message comes in."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """The ``X_`` fields of its readiness message, by lower-case name."""
 
@@ -56,6 +58,7 @@ class Services:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
+        self._sockets = tempfile.TemporaryDirectory(prefix="tomolive-")
         self._running: list[Service] = []
 
     def __enter__(self) -> "Services":
@@ -67,22 +70,39 @@ class Services:
         self.stop()
 
     def start(self, name: str, arguments: Sequence[str], timeout: float = START_TIMEOUT_S) -> Service:
-        """Start ``tomolive ARGUMENTS`` and wait until it says that it serves.
+        """Start ``tomolive ARGUMENTS`` and wait until it says that it serves; see ``wait_ready``."""
+        return self.wait_ready(self.begin(name, arguments), timeout)
+
+    def begin(self, name: str, arguments: Sequence[str]) -> Service:
+        """Start ``tomolive ARGUMENTS``, which will say when it serves, and return at once."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = str(Path(self._sockets.name) / name)
+        listener.bind(address)
+        service = self.spawn(name, arguments, {"NOTIFY_SOCKET": address})
+        service.listener = listener
+        return service
+
+    def wait_ready(self, service: Service, timeout: float = START_TIMEOUT_S) -> Service:
+        """Wait until ``service`` says that it serves.
 
         Raises
         ------
         ServiceFailedError
             if it ends first, or says nothing within ``timeout`` seconds; with its last words.
         """
-        with (
-            tempfile.TemporaryDirectory(prefix="tomolive-") as folder,
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
-        ):
-            address = str(Path(folder) / "notify")
-            listener.bind(address)
-            service = self.spawn(name, arguments, {"NOTIFY_SOCKET": address})
-            service.fields = self._wait_ready(service, listener, timeout)
-        return service
+        if service.listener is None:
+            raise ServiceFailedError(f"{service.name} was not started to say when it serves")
+        deadline = time.monotonic() + timeout
+        with service.listener as listener:
+            while time.monotonic() < deadline:
+                if select.select([listener], [], [], 0.05)[0]:
+                    lines = listener.recv(65536).decode().splitlines()
+                    pairs = (line.partition("=")[::2] for line in lines)
+                    service.fields = {key[2:].lower(): value for key, value in pairs if key.startswith("X_")}
+                    return service
+                if service.process.poll() is not None:
+                    raise ServiceFailedError(_failure(service))
+        raise ServiceFailedError(f"{service.name} did not become ready in {timeout:.0f} s: {service.log}")
 
     def spawn(self, name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> Service:
         """Start ``tomolive ARGUMENTS`` and return at once."""
@@ -136,19 +156,7 @@ class Services:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-    def _wait_ready(self, service: Service, listener: socket.socket, timeout: float) -> dict[str, str]:
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            if select.select([listener], [], [], 0.05)[0]:
-                message = listener.recv(65536).decode()
-                pairs = (line.partition("=")[::2] for line in message.splitlines())
-                fields = {key[2:].lower(): value for key, value in pairs if key.startswith("X_")}
-                if "READY=1" in message.splitlines():
-                    return fields
-            if service.process.poll() is not None:
-                raise ServiceFailedError(_failure(service))
-        raise ServiceFailedError(f"{service.name} did not become ready in {timeout:.0f} s: {service.log}")
+        self._sockets.cleanup()
 
 
 def _failure(service: Service) -> str:

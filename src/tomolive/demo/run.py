@@ -113,19 +113,21 @@ def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
 @contextmanager
 def _running(plan: Plan) -> Iterator[Running]:
     folder = plan.folder
+    data = str(folder.data)
     with Services(folder.logs) as services:
-        catalog = services.start(
-            "catalog",
-            ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, "--readable", str(folder.data)],
-        ).fields["uri"]
+        catalog_ = services.begin(
+            "catalog", ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, "--readable", data]
+        )
         bind = [part for option in ("--native", "--in", "--out", "--http") for part in (option, ANY_PORT)]
         hub = services.start("hub", ["hub", "--journal", str(folder.journal), *bind]).fields["native"]
+        center = [] if plan.center is None else ["--center", str(plan.center)]
+        results = ["--results", str(folder.results), "--start", "new"]
+        live = services.begin(
+            "live", ["live", "--hub", hub, "--root", data, "--page", plan.page, *results, *center]
+        )
+        catalog = services.wait_ready(catalog_).fields["uri"]
         archive = services.start("archive", ["archive", "--hub", hub, "--catalog", catalog])
-        live = ["live", "--hub", hub, "--root", str(folder.data), "--page", plan.page]
-        live += ["--results", str(folder.results), "--start", "new"]
-        if plan.center is not None:
-            live += ["--center", str(plan.center)]
-        page = services.start("live", live).fields["page"]
+        page = services.wait_ready(live).fields["page"]
         yield Running(services, folder, hub, catalog, page, archive)
 
 
