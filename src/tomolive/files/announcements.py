@@ -3,13 +3,17 @@
 State is keyed on the descriptor: one file often feeds darks, flats and projections.
 """
 
+import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Reversible
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from event_model import DatumPage, unpack_datum_page
+
+log = logging.getLogger(__name__)
 
 Document = Mapping[str, Any]
 
@@ -87,80 +91,79 @@ class Announcements:
         self._run_of: dict[str, str] = {}
         """Uid of a descriptor, resource or stream_resource, or a datum_id -> uid of its run."""
 
-    def note(self, name: str, doc: Document) -> None:
-        """Take in a document that other documents will refer to; other documents are ignored."""
+    def take(self, name: str, doc: Document) -> list[Announcement]:
+        """Take in one document and return the images that it announces: those of a stream_datum or an event.
+
+        A document that cannot be understood announces nothing; a line in the log says so.
+        """
+        try:
+            return self._take(name, doc)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning(
+                "the images of a %s document are left alone: %s: %s", name, type(error).__name__, error
+            )
+            return []
+
+    def _take(self, name: str, doc: Document) -> list[Announcement]:
         match name:
+            case "stream_datum" | "event" if doc["descriptor"] not in self._run_of:
+                log.debug("a %s document of a descriptor that was never seen", name)
+            case "stream_datum":
+                return self._stream_datum(doc)
+            case "event":
+                return self._event(doc)
             case "start":
                 self._runs[doc["uid"]] = _Run()
             case "descriptor":
-                run = self._enter(doc["uid"], doc["run_start"])
-                run.descriptors[doc["uid"]] = doc
+                self._enter(doc["uid"], doc["run_start"]).descriptors[doc["uid"]] = doc
             case "stream_resource":
                 self._note_asset(_asset_of_stream(doc, self._run_uid_of_asset(doc)))
             case "resource":
                 self._note_asset(_asset_of_resource(doc, self._run_uid_of_asset(doc)))
             case "datum":
-                run_uid = self._run_of.get(doc["resource"])
-                if run_uid is not None:
-                    self._enter(doc["datum_id"], run_uid).datums[doc["datum_id"]] = (
-                        doc["resource"],
-                        doc["datum_kwargs"],
-                    )
+                run = self._enter(doc["datum_id"], self._run_of[doc["resource"]])
+                run.datums[doc["datum_id"]] = doc["resource"], doc["datum_kwargs"]
+            case "datum_page":
+                for datum in unpack_datum_page(cast(DatumPage, doc)):
+                    self._take("datum", datum)
+        return []
 
-    def stream_datum(self, doc: Document) -> Announcement | None:
-        """Return what a stream_datum announces; None if its descriptor was never seen."""
-        found = self._descriptor(doc["descriptor"])
-        if found is None:
-            return None
-        run_uid, run, descriptor = found
+    def _stream_datum(self, doc: Document) -> list[Announcement]:
+        run_uid, run, descriptor = self._descriptor(doc["descriptor"])
         resource_uid = doc["stream_resource"]
         asset = run.assets.get(resource_uid) or self._asset_of_another_run(resource_uid)
         data_key = asset.parameters["data_key"] if asset else resource_uid
         each = _frames_per_event(descriptor["data_keys"].get(data_key, {}), asset)
-        indices, numbers = doc["indices"], doc["seq_nums"]
-        announcement = Announcement(
-            track=_track(run_uid, descriptor, data_key, each),
-            asset=asset,
-            first=(numbers["start"] - 1) * each,
-            position=indices["start"] * each,
-            count=(indices["stop"] - indices["start"]) * each,
-        )
-        run.announced.setdefault((doc["descriptor"], data_key), deque()).append(announcement)
-        return announcement
+        place, count = _range(doc["indices"])
+        number, _ = _range(doc["seq_nums"])
+        track = _track(run_uid, descriptor, data_key, each)
+        announced = Announcement(track, asset, max(number - 1, 0) * each, place * each, count * each)
+        run.announced.setdefault((doc["descriptor"], data_key), deque()).append(announced)
+        return [announced]
 
-    def event(self, doc: Document) -> list[Announcement]:
-        """Return the images that belong to one event, in both styles of documents."""
-        found = self._descriptor(doc["descriptor"])
-        if found is None:
-            return []
-        run_uid, run, descriptor = found
+    def _event(self, doc: Document) -> list[Announcement]:
+        run_uid, run, descriptor = self._descriptor(doc["descriptor"])
         images = []
         for data_key, description in descriptor["data_keys"].items():
-            if "external" not in description:
+            if "external" not in description or doc.get("filled", {}).get(data_key, False):
                 continue
-            if data_key not in doc["data"]:
-                image = _of_stream(run.announced.get((doc["descriptor"], data_key)), doc["seq_num"])
-            elif doc.get("filled", {}).get(data_key, False):
-                image = None
+            if data_key in doc["data"]:
+                images.append(_of_datum(run_uid, run, descriptor, data_key, doc))
             else:
-                image = _of_datum(run_uid, run, descriptor, data_key, doc)
-            if image is not None:
-                images.append(image)
+                announced = run.announced.get((doc["descriptor"], data_key), ())
+                images.extend(_of_stream(announced, doc["seq_num"]))
         return images
 
-    def has_images(self, descriptor_uid: str) -> bool:
+    def has_images(self, descriptor_uid: str | None) -> bool:
         """Whether events of this descriptor can have images in files."""
-        found = self._descriptor(descriptor_uid)
-        return found is not None and any("external" in key for key in found[2]["data_keys"].values())
+        run = self._runs.get(self._run_of.get(descriptor_uid or "", ""))
+        keys = run.descriptors[descriptor_uid].get("data_keys", {}).values() if run and descriptor_uid else ()
+        return any("external" in key for key in keys)
 
-    def run_of(self, name: str, doc: Document) -> str | None:
-        """Return the uid of the run that a document belongs to."""
-        if name == "start":
-            return doc["uid"]
-        for reference in ("run_start", "descriptor", "resource"):
-            if reference in doc:
-                return doc[reference] if reference == "run_start" else self._run_of.get(doc[reference])
-        return None
+    @property
+    def run_uids(self) -> list[str]:
+        """The runs that are open, oldest first."""
+        return list(self._runs)
 
     def forget(self, run_uid: str) -> None:
         """Drop all that is known of a run."""
@@ -180,10 +183,8 @@ class Announcements:
         """Return the run that an asset is for; producers may leave that out, then it is the newest."""
         return doc.get("run_start") or next(reversed(self._runs), "")
 
-    def _descriptor(self, uid: str) -> tuple[str, _Run, Document] | None:
-        run_uid = self._run_of.get(uid)
-        if run_uid is None:
-            return None
+    def _descriptor(self, uid: str) -> tuple[str, _Run, Document]:
+        run_uid = self._run_of[uid]
         run = self._runs[run_uid]
         return run_uid, run, run.descriptors[uid]
 
@@ -231,7 +232,7 @@ def _frames_per_event(description: Document, asset: Asset | None) -> int:
 
 def _track(run_uid: str, descriptor: Document, data_key: str, frames_per_event: int) -> Track:
     description = descriptor["data_keys"].get(data_key, {})
-    itemsize = np.dtype(description.get("dtype_numpy") or "f8").itemsize
+    itemsize = _itemsize(description.get("dtype_numpy"))
     pixels = math.prod(max(int(n or 1), 1) for n in description.get("shape", ()))
     frame_bytes = max(pixels * itemsize // frames_per_event, 1)
     return Track(
@@ -239,14 +240,29 @@ def _track(run_uid: str, descriptor: Document, data_key: str, frames_per_event: 
     )
 
 
-def _of_stream(announced: deque[Announcement] | None, seq_num: int) -> Announcement | None:
-    """Return the frames of one event out of what stream_datums have announced before it."""
-    for known in reversed(announced or ()):
+def _itemsize(dtype: object) -> int:
+    try:
+        return np.dtype(dtype or "f8").itemsize  # type: ignore[call-overload]
+    except TypeError:
+        return 8
+
+
+def _range(bounds: Mapping[str, Any]) -> tuple[int, int]:
+    """Return first and number of a half-open range of a document."""
+    start, stop = bounds["start"], bounds["stop"]
+    if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop):
+        raise ValueError(f"{bounds!r} is not a range")
+    return start, stop - start
+
+
+def _of_stream(announced: Reversible[Announcement], seq_num: int) -> Iterator[Announcement]:
+    """Yield the frames of one event out of what stream_datums have announced before it."""
+    for known in reversed(announced):
         each = known.track.frames_per_event
         offset = (seq_num - 1) * each - known.first
         if 0 <= offset < known.count:
-            return Announcement(known.track, known.asset, known.first + offset, known.position + offset, each)
-    return None
+            yield known.rest(offset).head(each)
+            return
 
 
 def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, event: Document) -> Announcement:
@@ -255,6 +271,8 @@ def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, even
     asset = run.assets.get(resource_uid)
     each = _frames_per_event(descriptor["data_keys"][data_key], asset)
     point = kwargs.get("point_number", kwargs.get("frame", event["seq_num"] - 1))
+    if not isinstance(point, int) or point < 0:
+        raise ValueError(f"point_number {point!r} of {event['data'][data_key]!r}")
     position = point * each if asset is not None and asset.mimetype else 0
     track = _track(run_uid, descriptor, data_key, each)
     return Announcement(track, asset, (event["seq_num"] - 1) * each, position, each, kwargs)

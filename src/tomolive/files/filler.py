@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import numpy as np
-from event_model import DatumPage, EventPage, unpack_datum_page, unpack_event_page
+from event_model import EventPage, unpack_event_page
 
 from tomolive.errors import FileAccessError
 from tomolive.files.announcements import Announcement, Announcements, Asset, Track, merge
 from tomolive.files.assets import OpenAsset
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.files.locate import Locator
+from tomolive.files.pool import FramePool
 from tomolive.files.readers.base import Array, BeingWrittenError, NotReadyError
 from tomolive.files.waiting import Patience
 
@@ -25,6 +26,7 @@ Item = (
     | tuple[Literal["missing"], MissingFrames]
 )
 
+_MOST_RUNS = 64
 _EXCLUSIVE_S = 1.0
 """A file that only its writer can open for so long is not one that is just being made ready for readers."""
 
@@ -73,6 +75,7 @@ class Filler:
         self._fill_events = fill_events
         self._frames = frames
         self._block_bytes = memory // 4
+        self._pool = FramePool(keep=memory // 2)
         self._threads = threads
         self._announcements = Announcements()
         self._open: dict[str, OpenAsset] = {}
@@ -89,22 +92,24 @@ class Filler:
         match name:
             case "stream_datum":
                 yield "document", name, doc
-                yield from self._stream_datum(doc)
+                for announced in self._announcements.take(name, doc):
+                    if self._frames:
+                        yield from self._deliver(announced)
             case "event":
                 yield from self._event(doc)
-            case "event_page" if self._announcements.has_images(doc["descriptor"]):
+            case "event_page" if self._announcements.has_images(doc.get("descriptor")):
                 # One by one, so that a page of images need not fit into memory.
                 for event in unpack_event_page(cast(EventPage, doc)):
                     yield from self._event(event)
-            case "datum_page":
-                for datum in unpack_datum_page(cast(DatumPage, doc)):
-                    self._announcements.note("datum", datum)
-                yield "document", name, doc
             case "stop":
-                yield from self._finish(doc["run_start"])
+                yield from self._finish(doc.get("run_start", ""), grace=Patience(self._seconds))
+                yield "document", name, doc
+            case "start":
+                yield from self._forget_old_runs()
+                self._announcements.take(name, doc)
                 yield "document", name, doc
             case _:
-                self._announcements.note(name, doc)
+                self._announcements.take(name, doc)
                 yield "document", name, doc
 
     def poll(self) -> Iterator[Item]:
@@ -125,15 +130,8 @@ class Filler:
         self._open.clear()
         self._recent.clear()
 
-    def _stream_datum(self, doc: Document) -> Iterator[Item]:
-        announced = self._announcements.stream_datum(doc)
-        if announced is None:
-            log.warning("stream_datum %s is of an unknown descriptor", doc["uid"])
-        elif self._frames:
-            yield from self._deliver(announced)
-
     def _event(self, doc: Document) -> Iterator[Item]:
-        images = self._announcements.event(doc)
+        images = self._announcements.take("event", doc)
         if not self._fill_events:
             yield "document", "event", doc
             for image in images:
@@ -254,10 +252,14 @@ class Filler:
             else:
                 yield self._hand_out(part, came)
 
-    def _finish(self, run_uid: str) -> Iterator[Item]:
+    def _forget_old_runs(self) -> Iterator[Item]:
+        """Drop runs that have never stopped, such as those of a RunEngine that was killed."""
+        for run_uid in self._announcements.run_uids[:-_MOST_RUNS]:
+            yield from self._finish(run_uid, grace=Patience(0))
+
+    def _finish(self, run_uid: str, grace: Patience) -> Iterator[Item]:
         """Wait for what is overdue in a run that has ended, say what will never come, close its files."""
         mine = [opened for opened in self._open.values() if opened.asset.run_uid == run_uid]
-        grace = Patience(self._seconds)
         while any(opened.overdue for opened in mine) and not self._stopped.is_set():
             for opened in mine:
                 yield from self._look_again(opened)
@@ -277,7 +279,7 @@ class Filler:
     def _opened(self, asset: Asset) -> OpenAsset:
         if asset.uid not in self._open:
             self._open[asset.uid] = OpenAsset(
-                asset, self._locator, patience=self._seconds, empty=np.empty, threads=self._threads
+                asset, self._locator, patience=self._seconds, empty=self._pool.empty, threads=self._threads
             )
         opened = self._open[asset.uid]
         if not opened.overdue:
