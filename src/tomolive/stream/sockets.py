@@ -1,5 +1,6 @@
 """How sockets are made: addresses, limits, heartbeats and keys, in one place."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -56,8 +57,16 @@ class Address:
         return self.host.startswith(LOOPBACK)
 
 
-def connect(context: zmq.Context, kind: int, address: str, keys: Keys | None) -> zmq.Socket:
+def connect(
+    context: zmq.Context,
+    kind: int,
+    address: str,
+    keys: Keys | None,
+    prepare: Callable[[zmq.Socket], object] = lambda _: None,
+) -> zmq.Socket:
     """Return a client socket for the hub at ``address`` that reconnects by itself.
+
+    ``prepare`` is called before it connects: most options, and a monitor, are too late afterwards.
 
     With IMMEDIATE nothing is queued for a connection that is not there: what cannot be sent now stays where
     it can be read again. Heartbeats find a peer whose machine or network has gone silently.
@@ -74,6 +83,7 @@ def connect(context: zmq.Context, kind: int, address: str, keys: Keys | None) ->
     socket.set(zmq.HEARTBEAT_TIMEOUT, 5000)
     if keys is not None:
         keys.apply(socket)
+    prepare(socket)
     socket.connect(endpoint.endpoint)
     return socket
 

@@ -109,8 +109,11 @@ class HubSource:
         epoch = self._session.position.epoch
         offset = message.offset
         for record in records.walk(blob):
-            document = decode(records.frames(blob, record))
             offset += 1
+            if record.flags & records.VOID:
+                self._report_lost(1, offset)
+                continue
+            document = decode(records.frames(blob, record))
             self.position = Position(epoch, offset)
             yield document
             self._done = offset
@@ -166,11 +169,10 @@ class StockSource:
         """Yield documents until ``stopped``; a message that is no document is reported and skipped."""
         context = zmq.Context()
         try:
-            with context.socket(zmq.PAIR) as watch, connect(context, zmq.SUB, self._address, None) as sub:
-                sub.set(zmq.RCVHWM, 0)
-                sub.set(zmq.MAXMSGSIZE, _LARGEST_STOCK)
-                watch.connect(_monitor(sub))
-                sub.subscribe(b"")
+            with (
+                context.socket(zmq.PAIR) as watch,
+                connect(context, zmq.SUB, self._address, None, lambda sub: self._prepare(sub, watch)) as sub,
+            ):
                 while not stopped.is_set():
                     if not self.ready.is_set() and watch.poll(0):
                         self._note_connection(watch)
@@ -181,6 +183,12 @@ class StockSource:
                 sub.disable_monitor()
         finally:
             context.term()
+
+    def _prepare(self, sub: zmq.Socket, watch: zmq.Socket) -> None:
+        sub.set(zmq.RCVHWM, 0)
+        sub.set(zmq.MAXMSGSIZE, _LARGEST_STOCK)
+        watch.connect(_monitor(sub))
+        sub.subscribe(b"")
 
     def _note_connection(self, watch: zmq.Socket) -> None:
         from zmq.utils.monitor import recv_monitor_message
