@@ -1,0 +1,60 @@
+// Pixels to canvas. The only place that knows how a value becomes a colour.
+
+import { NOT_FINITE } from "./protocol.js";
+
+const littleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+const pack = (r, g, b) => (littleEndian ? (255 << 24) | (b << 16) | (g << 8) | r : (r << 24) | (g << 16) | (b << 8) | 255) >>> 0;
+const NOT_A_NUMBER = pack(150, 60, 60);
+
+/** One colour for each of the 65536 values that a pixel can have. */
+export function lookup(picture, [low, high], table) {
+  const colors = new Uint32Array(65536);
+  const gain = high > low ? 255 / (high - low) : 0;
+  const packed = Uint32Array.from({ length: 256 }, (_, i) => pack(table[3 * i], table[3 * i + 1], table[3 * i + 2]));
+  const start = (picture.offset - low) * gain;
+  const step = picture.scale * gain;
+  for (let q = 0; q < NOT_FINITE; q++) {
+    const level = start + q * step;
+    colors[q] = packed[level <= 0 ? 0 : level >= 255 ? 255 : Math.round(level)];
+  }
+  colors[NOT_FINITE] = NOT_A_NUMBER;
+  return colors;
+}
+
+/** Paint `picture` at its own size on an off-screen canvas, which is returned (and used again if it fits). */
+export function paint(picture, levels, table, canvas = document.createElement("canvas")) {
+  if (canvas.width !== picture.columns || canvas.height !== picture.rows) {
+    canvas.width = picture.columns;
+    canvas.height = picture.rows;
+  }
+  const colors = lookup(picture, levels, table);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(picture.columns, picture.rows);
+  const target = new Uint32Array(image.data.buffer);
+  const pixels = picture.pixels;
+  for (let i = 0; i < target.length; i++) target[i] = colors[pixels[i]];
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** Where a picture of `width` x `height` source pixels lies on a canvas: {scale, left, top}, in device pixels. */
+export function place(canvas, width, height, view) {
+  const fit = Math.min(canvas.width / width, canvas.height / height);
+  const scale = fit * view.zoom;
+  const side = (length, room, centre) => {
+    const size = length * scale;
+    if (size <= room) return (room - size) / 2;
+    return Math.min(0, Math.max(room - size, room / 2 - centre * size));
+  };
+  return { scale, left: side(width, canvas.width, view.x), top: side(height, canvas.height, view.y) };
+}
+
+/** Show a painted picture: square pixels, real ones when magnified, averaged when reduced. */
+export function show(canvas, painted, width, height, view) {
+  const { scale, left, top } = place(canvas, width, height, view);
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingEnabled = scale * (width / painted.width) < 1;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(painted, left, top, width * scale, height * scale);
+}

@@ -1,0 +1,280 @@
+"""The page in a real browser during a scan: what is on the canvas, and what hands do."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CANVAS = """plane => {
+  const canvas = document.querySelector(`[data-plane=${plane}] .picture`);
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let hash = 0;
+  for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i]) | 0;
+  return hash;
+}"""
+PAINTED = """async ([plane, size]) => {
+  const {place} = await import("/static/draw.js");
+  const canvas = document.querySelector(`[data-plane=${plane}] .picture`);
+  const {scale, left, top} = place(canvas, size[0], size[1], {zoom: 1, x: .5, y: .5});
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const grey = [];
+  const spot = (start, index) => Math.floor(start + (index + .5) * scale);
+  for (let row = 0; row < size[1]; row++)
+    for (let column = 0; column < size[0]; column++)
+      grey.push(data[4 * (spot(top, row) * canvas.width + spot(left, column))]);
+  return grey;
+}"""
+
+
+def until(page: Any, script: str, argument: Any = None, timeout: float = 30.0) -> None:
+    """Wait until a script is true; the page's own rules forbid the evaluation that Playwright's wait needs."""
+    deadline = time.monotonic() + timeout
+    while not page.evaluate(script, argument):
+        assert time.monotonic() < deadline, f"waited {timeout} s for {script}"
+        time.sleep(0.05)
+
+
+def drawn(page: Any) -> None:
+    """Wait until pictures are on the screen."""
+    page.wait_for_selector("body[data-empty=false]")
+    until(page, "document.querySelector('[data-plane=xy] .picture').ariaLabel.includes('pixels')")
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag with the mouse."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+
+
+def test_all_pictures_change_during_a_scan(page_server: Any, open_page: Any, beamline: Any) -> None:
+    """The three slices and the projection are drawn, and drawn anew while the scan runs."""
+    beamline()
+    page = open_page(page_server.url)
+    drawn(page)
+    for plane in ("xy", "xz", "yz", "projection"):
+        before = page.evaluate(CANVAS, plane)
+        assert before != 0
+        until(page, f"plane => ({CANVAS})(plane) !== {before}", plane)
+
+
+def test_pixels_on_the_canvas_are_those_of_the_array(
+    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """Each reconstructed pixel has, on the screen, the grey that its value and the levels give."""
+    scan.publish(60)
+    page = open_page(page_server.url + "#levels=-0.2,0.9", 1600, 900)
+    drawn(page)
+    pixels = scan.store.latest.pictures["xy"].pixels
+    expected = np.clip(np.rint((pixels + 0.2) / 1.1 * 255), 0, 255)
+
+    def shown() -> np.ndarray:
+        return np.reshape(page.evaluate(PAINTED, ["xy", [256, 256]]), (256, 256))
+
+    wait(lambda: np.abs(shown() - expected).max() <= 1, "every pixel with its grey")
+
+
+def test_empty_state_teaches(page_server: Any, open_page: Any) -> None:
+    """Without a scan the page says where documents would come from, and what to try."""
+    page = open_page(page_server.url)
+    page.get_by_text("No scan yet.", exact=True).wait_for()
+    page.get_by_text("tcp://127.0.0.1:5569").wait_for()
+    page.get_by_text("tomolive demo").wait_for()
+
+
+def test_top_line_tells_how_the_scan_goes(page_server: Any, open_page: Any, scan: Any) -> None:
+    """Scan, sample, progress, angles, missing frames and a message stand in the top line."""
+    scan.publish(94, missing=((17, 18), (40, 44)), message="Projections 40 to 43 are missing.")
+    page = open_page(page_server.url)
+    drawn(page)
+    text = page.locator("header").inner_text()
+    for words in (
+        "Scan 12 · simulated shell",
+        "3fa94c1e",
+        "Scanning",
+        "94 of 180",
+        "94° of 180°",
+        "5: 17, 40\u201343",
+    ):
+        assert words in text
+    assert page.locator("#message").inner_text() == "Projections 40 to 43 are missing."
+    assert page.locator("[data-plane=xy] .badge").inner_text() == "partial: 94 of 180 degrees"
+    until(page, "document.getElementById('announcer').textContent.includes('40 to 43')")
+    scan.publish(180, message="")
+    page.locator("#state-name", has_text="Finished").wait_for()
+    until(page, "document.querySelector('[data-plane=xy] .badge').hidden")
+
+
+def test_controls_reach_the_reconstruction(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Centre by box, by buttons and by dragging the axis, estimate, filter and position become wishes."""
+    beamline(60)
+    page = open_page(page_server.url)
+    drawn(page)
+    page.fill("#center", "127.2")
+    page.press("#center", "Enter")
+    wait(lambda: any(wish.center == 127.2 for wish in scan.wishes), "the centre")
+    page.get_by_role("button", name="0.5 pixels right").click()
+    wait(lambda: any(wish.center == 127.7 for wish in scan.wishes), "half a pixel more")
+    page.get_by_text("set by viewer 1").wait_for()
+    page.get_by_role("button", name="Estimate").click()
+    wait(lambda: any(wish.estimate_center for wish in scan.wishes), "the estimate")
+    page.select_option("#filter", "hann")
+    wait(lambda: any(wish.filter == "hann" for wish in scan.wishes), "the filter")
+    page.get_by_label("Position of the XY slice along z").fill("30")
+    page.keyboard.press("Enter")
+    wait(lambda: scan.at["xy"] == 30, "the position")
+
+
+def test_cross_hair_moves_the_other_planes(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Dragging in XY moves YZ and XZ; the wheel, arrow keys and full stop move planes too."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    box = page.locator("[data-plane=xy] .well").bounding_box()
+    side = min(box["width"], box["height"])
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    drag(page, middle, (middle[0] + side / 4, middle[1] - side / 8))
+    wait(lambda: abs(scan.at["yz"] - 192) <= 1 and abs(scan.at["xz"] - 96) <= 1, "both planes")
+    before = scan.at["xy"]
+    page.mouse.wheel(0, 120)
+    wait(lambda: scan.at["xy"] == before + 2, "two slices on")
+    page.locator("[data-plane=xz] .well").focus()
+    x, z, y = scan.at["yz"], scan.at["xy"], scan.at["xz"]
+    for key in ("ArrowRight", "Shift+ArrowDown", "."):
+        page.keyboard.press(key)
+    wait(lambda: (scan.at["yz"], scan.at["xy"], scan.at["xz"]) == (x + 1, z + 10, y + 1), "keys")
+    wait(lambda: f"at={x + 1},{y + 1},{z + 10}" in page.url, "the address")
+
+
+def test_axis_can_be_dragged_on_the_projection(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Taking the axis line on the projection and moving it sets the rotation centre."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    box = page.locator("[data-plane=projection] .well").bounding_box()
+    scale = min(box["width"] / 256, box["height"] / 128)
+    left = box["x"] + (box["width"] - 256 * scale) / 2
+    at = (left + 126.9 * scale, box["y"] + box["height"] / 4)
+    drag(page, at, (at[0] + 10 * scale, at[1]))
+    wait(lambda: any(w.center and abs(w.center - 136.4) < 0.7 for w in scan.wishes), "the dragged centre")
+
+
+def test_levels_lock_when_touched_and_survive(
+    page_server: Any, open_page: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """A handle that is touched locks the levels; updates and a reload keep them; one button goes back."""
+    beamline(20)
+    page = open_page(page_server.url)
+    drawn(page)
+    low = page.locator("#levels .ends input").first
+    assert page.locator("#levels .mode").inner_text() == "0 to 99 % of the values"
+    page.get_by_role("slider", name="Darkest level").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert page.locator("#levels .mode").inner_text() == "locked by you"
+    value = low.input_value()
+    first = page.evaluate(CANVAS, "xy")
+    until(page, f"plane => ({CANVAS})(plane) !== {first}", "xy")
+    assert low.input_value() == value
+    page.select_option("#colors", "viridis")
+    wait(lambda: "colors=viridis" in page.url and "levels=" in page.url, "the address")
+    page.reload()
+    drawn(page)
+    assert (low.input_value(), page.locator("#colors").input_value()) == (value, "viridis")
+    page.get_by_role("button", name="Automatic").click()
+    assert "levels=" not in page.url
+    wait(lambda: low.input_value() != value, "automatic levels")
+
+
+def test_freeze_holds_the_pictures_and_letting_go_shows_the_newest(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Frozen pictures stay while the top line goes on; then the newest is drawn."""
+    beamline(20)
+    page = open_page(page_server.url)
+    drawn(page)
+    page.get_by_role("button", name="Freeze").click()
+    before, words = page.evaluate(CANVAS, "xy"), page.locator("#progress-words").inner_text()
+    wait(lambda: page.locator("#progress-words").inner_text() != words, "progress")
+    assert page.evaluate(CANVAS, "xy") == before
+    page.get_by_role("button", name="Frozen").click()
+    until(page, f"plane => ({CANVAS})(plane) !== {before}", "xy")
+
+
+def test_page_comes_back_when_the_server_does(
+    serve_page: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """When the line is cut the page says so, and goes on by itself."""
+    scan.publish(20)
+    served = serve_page()
+    page = open_page(served.url)
+    drawn(page)
+    page.evaluate("""() => {
+      const send = WebSocket.prototype.send;
+      WebSocket.prototype.send = function (text) { window.line = this; send.call(this, text); };
+    }""")
+    scan.publish(30)
+    wait(lambda: page.evaluate("Boolean(window.line)"), "an acknowledgement")
+    page.evaluate("window.line.close()")
+    page.locator("#link-words", has_text="reconnecting").wait_for()
+    page.locator("#link-words", has_text="connected").wait_for()
+    scan.publish(77)
+    page.get_by_text("77 of 180 projections").wait_for()
+
+
+def test_save_writes_a_png_with_provenance(
+    page_server: Any, open_page: Any, scan: Any, tmp_path: Any
+) -> None:
+    """Save gives a PNG of all pictures, named after the scan."""
+    from PIL import Image
+
+    scan.publish(60)
+    page = open_page(page_server.url)
+    drawn(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    assert download.value.suggested_filename == "scan-12-3fa94c1e-60.png"
+    download.value.save_as(tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 900
+        assert len(picture.getcolors(1 << 24)) > 100
+
+
+def test_view_only_page_says_why(
+    serve_page: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """Without the token the settings are locked and say why; the token in the address opens them."""
+    url = serve_page(token="open sesame").url
+    scan.publish(60)
+    page = open_page(url)
+    page.get_by_text("View only: control needs the token.").wait_for()
+    assert page.locator("#center").is_disabled()
+    page = open_page(url + "?token=open+sesame")
+    drawn(page)
+    wait(lambda: page.locator("#center").is_enabled(), "control")
+    assert "sesame" not in page.url
+
+
+def test_pictures_without_contrast_or_numbers_are_drawn(page_server: Any, open_page: Any, scan: Any) -> None:
+    """All-zero, all-NaN and infinite pixels break nothing."""
+    scan.publish(60)
+    pictures = dict(scan.store.latest.pictures)
+    for plane, fill in (("xy", 0.0), ("xz", np.nan), ("yz", np.inf)):
+        kind = type(pictures[plane])
+        pictures[plane] = kind(plane, np.full_like(pictures[plane].pixels, fill), 5, 99, "1/cm")
+    scan.store.publish(scan.status, pictures)
+    page = open_page(page_server.url)
+    drawn(page)
+    page.locator("[data-plane=xz] .well").hover()
+    until(page, "document.getElementById('cursor').textContent.includes('not a number')")

@@ -1,0 +1,288 @@
+"""The served page: API, WebSocket, who may control, and what a hostile or slow client cannot do."""
+
+import collections
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tomolive.errors import AddressError
+from tomolive.live.controls import Controls
+from tomolive.live.snapshot import SnapshotStore, Status
+from tomolive.view.server import create_app, serve
+
+TIMEOUT = 30
+
+
+@contextmanager
+def watching(url: str, **options: Any) -> Iterator[Any]:
+    """Connect as a page does, and take the greeting."""
+    with connect(url.replace("http", "ws") + "live", max_size=None, close_timeout=1, **options) as line:
+        line.hello = json.loads(line.recv(TIMEOUT))
+        yield line
+
+
+def next_state(line: Any, wanted: Callable[[dict], bool] = lambda state: bool(state["sending"])) -> dict:
+    """Return the next state that is wanted, with its pictures read."""
+    while True:
+        message = line.recv(TIMEOUT)
+        if isinstance(message, bytes):
+            continue
+        state = json.loads(message)
+        if state["type"] == "state" and wanted(state):
+            state["bodies"] = [line.recv(TIMEOUT) for _ in state["sending"]]
+            return state
+
+
+def ack(line: Any, state: dict) -> None:
+    """Say that the pictures of this state are drawn."""
+    line.send(json.dumps({"type": "ack", "version": state["version"]}))
+
+
+def answer(line: Any, message: object) -> str:
+    """Send something and return the reason with which it is refused."""
+    line.send(message if isinstance(message, str | bytes) else json.dumps(message))
+    while True:
+        said = line.recv(TIMEOUT)
+        if isinstance(said, str) and json.loads(said)["type"] == "refused":
+            return json.loads(said)["reason"]
+
+
+def assert_closes(line: Any) -> None:
+    """Read until the server closes the line; fail if it stays open."""
+    with pytest.raises(ConnectionClosed):
+        collections.deque(iter(lambda: line.recv(TIMEOUT), None), maxlen=0)
+
+
+def test_state_has_every_field_and_forbids_inline_code(page_server: Any, scan: Any) -> None:
+    """GET /api/state answers with the status; the headers allow no code but the page's own files."""
+    scan.publish(40)
+    reply = httpx.get(page_server.url + "api/state")
+    state = reply.json()
+    assert set(Status.__dataclass_fields__) <= set(state)
+    assert (state["frames_received"], state["state"]) == (40, "projections")
+    assert state["pictures"]["xz"]["rows"] == 128
+    policy = reply.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def test_slices_come_as_they_were_reconstructed(page_server: Any, scan: Any) -> None:
+    """TIFF, npy and JSON hold the float32 pixels of the snapshot; NaN is null in JSON."""
+    scan.publish(40)
+    picture = scan.store.latest.pictures["xy"]
+    tif = httpx.get(page_server.url + "api/slices/xy.tif")
+    assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), picture.pixels)
+    npy = httpx.get(page_server.url + "api/slices/xy.npy")
+    assert np.array_equal(np.load(io.BytesIO(npy.content)), picture.pixels)
+    body = httpx.get(page_server.url + "api/slices/xz.json").json()
+    assert np.array_equal(np.float32(body["pixels"]), scan.store.latest.pictures["xz"].pixels)
+
+
+@pytest.mark.parametrize("path", ["xy.exe", "ab.tif", "..%2f..%2fetc%2fpasswd.tif", "xy.tif"])
+def test_pictures_that_are_not_there_are_told_in_words(page_server: Any, path: str) -> None:
+    """An unknown plane or format, or no picture yet, is a 404 that says what there is."""
+    reply = httpx.get(page_server.url + "api/slices/" + path)
+    assert reply.status_code == 404
+
+
+def test_api_posts_wishes_and_refuses_what_is_wrong(page_server: Any, scan: Any) -> None:
+    """A centre reaches the reconstruction; nonsense, too much and foreign sites do not."""
+    scan.publish(40)
+    post = f"{page_server.url}api/center"
+    assert httpx.post(post, json={"center": 127.5}).status_code == 202
+    assert scan.controls.take()[0].center == 127.5
+    assert "outside the detector" in httpx.post(post, json={"center": 1e6}).json()["error"]
+    assert httpx.post(post, json={"centre": 3}).status_code == 422
+    assert httpx.post(post, content=b"{", headers={"content-type": "application/json"}).status_code == 422
+    assert (
+        httpx.post(post, content=b'{"center": 3}', headers={"content-type": "text/plain"}).status_code == 415
+    )
+    assert httpx.post(post, json={"center": 3, "x": "y" * 9000}).status_code == 413
+    assert httpx.post(post, json={"center": 3}, headers={"origin": "http://evil.test"}).status_code == 403
+    assert httpx.post(post, json={"center": 3}, headers={"host": "evil.test"}).status_code == 403
+    assert httpx.post(f"{page_server.url}api/launch", json={}).status_code == 404
+    assert scan.controls.take() == []
+
+
+def test_openapi_describes_what_there_is(page_server: Any) -> None:
+    """Each path of the description answers."""
+    paths = httpx.get(page_server.url + "api/openapi.json").json()["paths"]
+    assert {"/api/state", "/api/center", "/api/filter", "/api/position"} <= set(paths)
+    for path, methods in paths.items():
+        if "post" in methods:
+            assert httpx.post(page_server.url + path[1:], json={"?": 1}).status_code == 422
+
+
+def test_health_and_metrics(page_server: Any) -> None:
+    """/healthz counts viewers, /metrics speaks Prometheus."""
+    with watching(page_server.url):
+        assert httpx.get(page_server.url + "healthz").json()["viewers"] == 1
+    assert "tomolive_page_viewers" in httpx.get(page_server.url + "metrics").text
+
+
+def test_pictures_come_only_after_the_last_were_drawn(page_server: Any, scan: Any) -> None:
+    """A viewer that does not acknowledge gets states but no pictures; then he gets the newest."""
+    scan.publish(10)
+    with watching(page_server.url) as line:
+        first = next_state(line)
+        assert set(first["sending"]) == {"xy", "xz", "yz", "projection"}
+        for frames in range(11, 20):
+            scan.publish(frames)
+        beat = next_state(line, lambda state: state["frames_received"] == 19)
+        assert beat["sending"] == []
+        ack(line, first)
+        assert next_state(line)["frames_received"] == 19
+
+
+def test_pictures_are_averaged_to_what_the_page_shows(page_server: Any, scan: Any) -> None:
+    """A page that shows a picture small gets it small, and again in full when it grows."""
+    scan.publish(10)
+    with watching(page_server.url) as line:
+        first = next_state(line)
+        line.send('{"type":"view","pixels":{"xy":64}}')
+        ack(line, first)
+        small = next_state(line)
+        assert small["sending"] == ["xy"]
+        assert len(small["bodies"][0]) == 48 + 2 * 64 * 64
+        line.send('{"type":"view","pixels":{"xy":400}}')
+        ack(line, small)
+        assert len(next_state(line)["bodies"][0]) == 48 + 2 * 256 * 256
+
+
+def test_a_viewer_who_never_reads_delays_nobody(page_server: Any, scan: Any) -> None:
+    """Beside a stalled and a vanished viewer, another gets every snapshot that he acknowledges."""
+    scan.publish(1)
+    with watching(page_server.url), watching(page_server.url) as vanished, watching(page_server.url) as line:
+        vanished.socket.shutdown(socket.SHUT_RDWR)
+        ack(line, next_state(line))
+        for frames in range(2, 30):
+            scan.publish(frames)
+            state = next_state(line)
+            assert state["frames_received"] == frames
+            ack(line, state)
+
+
+def test_malformed_messages_are_answered_and_end_only_their_sender(page_server: Any, scan: Any) -> None:
+    """Nonsense is refused in words; a client that goes on with it is cut off, others stay."""
+    scan.publish(1)
+    with watching(page_server.url) as good, watching(page_server.url) as bad:
+        assert "not understood" in answer(bad, "{")
+        assert "not understood" in answer(bad, b"\x00\xff")
+        assert "at most" in answer(bad, '{"type":"' + "x" * 5000)
+        for _ in range(17):
+            bad.send("nonsense")
+        assert_closes(bad)
+        state = next_state(good)
+        assert state["frames_received"] == 1
+
+
+def test_a_message_beyond_the_limit_ends_its_sender(page_server: Any) -> None:
+    """A huge message is not read into memory; the connection ends."""
+    with watching(page_server.url) as line:
+        line.send("x" * 1_000_000)
+        assert_closes(line)
+
+
+def test_other_sites_may_not_connect(page_server: Any) -> None:
+    """A WebSocket whose Origin is another site is refused before it opens."""
+    with pytest.raises(InvalidStatus), watching(page_server.url, origin="http://evil.test"):
+        pass
+    with watching(page_server.url, origin=page_server.url.rstrip("/")) as line:
+        assert line.hello["control"] is True
+
+
+def test_pixels_that_are_no_numbers_reach_the_page_marked(page_server: Any, scan: Any) -> None:
+    """NaN, infinity, an all-NaN and an all-zero picture are sent, and nothing breaks."""
+    scan.publish(1)
+    pictures = dict(scan.store.latest.pictures)
+    pixels = pictures["xy"].pixels.copy()
+    pixels[:3] = [[np.nan], [np.inf], [-np.inf]]
+    bad = {
+        "xy": pixels,
+        "xz": np.full((128, 256), np.nan, np.float32),
+        "yz": np.zeros((128, 256), np.float32),
+    }
+    for plane, values in bad.items():
+        pictures[plane] = type(pictures[plane])(plane, values, 5, 99, "1/cm")
+    scan.store.publish(scan.status, pictures)
+    with watching(page_server.url) as line:
+        bodies = dict(zip((state := next_state(line))["sending"], state["bodies"], strict=True))
+        q = np.frombuffer(bodies["xy"], "<u2", offset=48).reshape(256, 256)
+        assert (q[:3] == 65535).all()
+        assert (q[3:] < 65535).all()
+        assert (np.frombuffer(bodies["xz"], "<u2", offset=48) == 65535).all()
+        assert (np.frombuffer(bodies["yz"], "<u2", offset=48) == 0).all()
+
+
+def test_without_a_viewer_nothing_is_encoded(page_server: Any, scan: Any, monkeypatch: Any) -> None:
+    """No viewer, no work: pictures are turned into bytes only for someone."""
+    calls: list[str] = []
+    from tomolive.view import protocol
+
+    encode = protocol.encode_picture
+    monkeypatch.setattr(protocol, "encode_picture", lambda *a: calls.append(a[0].plane) or encode(*a))
+    for frames in range(1, 20):
+        scan.publish(frames)
+    assert calls == []
+    with watching(page_server.url) as one, watching(page_server.url) as two:
+        next_state(one)
+        next_state(two)
+    assert sorted(calls) == ["projection", "xy", "xz", "yz"], "each picture is encoded once for both"
+
+
+def test_token_allows_control_and_watching_needs_none(serve_page: Any, scan: Any) -> None:
+    """Everybody sees; only who knows the token controls."""
+    url = serve_page(token="correct horse").url
+    scan.publish(1)
+    with watching(url) as line:
+        assert line.hello["control"] is False
+        assert "token" in answer(line, {"type": "center", "center": 5})
+        line.send('{"type":"hello","token":"wrong"}')
+        assert "token" in answer(line, {"type": "filter", "filter": "hann"})
+        line.send('{"type":"hello","token":"correct horse","name":"Ada"}')
+        line.send('{"type":"center","center":5}')
+        assert "unknown filter" in answer(line, {"type": "filter", "filter": "?"})
+    assert [(wish.who, wish.center) for wish in scan.controls.take()] == [("Ada", 5)]
+    assert httpx.post(url + "api/center", json={"center": 3}).status_code == 403
+    allowed = httpx.post(
+        url + "api/center", json={"center": 3}, headers={"authorization": "Bearer correct horse"}
+    )
+    assert allowed.status_code == 202
+
+
+def test_read_only_refuses_everybody(serve_page: Any, scan: Any) -> None:
+    """A read-only page grants no wish, token or not."""
+    url = serve_page(token="t", read_only=True).url
+    with watching(url) as line:
+        line.send('{"type":"hello","token":"t"}')
+        assert "read-only" in answer(line, {"type": "center", "estimate": True})
+    assert scan.controls.take() == []
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    """A port that is taken is an AddressError that names it."""
+    app = create_app(SnapshotStore(), Controls())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError, match=f"127.0.0.1:{port}"):
+            serve(app, "127.0.0.1", port, threading.Event())
+
+
+def test_serving_ends_while_pages_are_open(serve_page: Any, scan: Any) -> None:
+    """The server stops within seconds although a page is connected."""
+    page = serve_page()
+    with watching(page.url) as line:
+        page.close()
+        assert_closes(line)
