@@ -16,6 +16,8 @@ from tomolive.files.readers.base import Array, BeingWrittenError, NotReadyError,
 from tomolive.files.readers.hdf5_state import Hdf5State, examine
 
 CLOSE_FIRST = "images become readable when the detector closes the file"
+_EDGE = 64
+"""Bytes at either end of a frame that are looked at; all zero, they may be invented."""
 _SETTLED_S = 5.0
 """An unmarked file that nobody has changed for so long holds what it will hold."""
 
@@ -119,16 +121,18 @@ class Hdf5Reader:
     def _read_chunks(self, dataset: h5py.Dataset, first: int, last: int) -> Array:
         """Read frame by frame past HDF5's selections: faster, and a chunk that is not there is noticed."""
         out = self._source.empty((last - first, *dataset.shape[1:]), dataset.dtype)
-        raw = out.reshape(len(out), -1).view(np.uint8)
         corner = (0,) * (dataset.ndim - 1)
-        for row, place in enumerate(raw):
+        for row, place in enumerate(out.reshape(len(out), -1).view(np.uint8)):
             try:
                 dataset.id.read_direct_chunk((first + row, *corner), out=place)
-            except RuntimeError:
+                suspect = not (place[:_EDGE].any() and place[-_EDGE:].any())
+            except (RuntimeError, ValueError):  # what HDF5 makes of a chunk that its old index does not have
                 dataset.refresh()
-                if not _is_allocated(dataset, (first + row, *corner)):
+                suspect = True
+            if suspect:
+                if not _is_written(dataset, (first + row, *corner)):
                     if row == 0:
-                        raise NotReadyError(_unwritten(dataset, first), only=True) from None
+                        raise NotReadyError(_unwritten(dataset, first), only=True)
                     return out[:row]
                 dataset.id.read_direct_chunk((first + row, *corner), out=place)
         return out
@@ -231,21 +235,34 @@ def _filters(dataset: h5py.Dataset) -> int:
     return dataset.id.get_create_plist().get_nfilters()
 
 
-def _is_allocated(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
-    return dataset.id.get_chunk_info_by_coord(corner).byte_offset is not None
+def _is_written(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
+    """Whether a chunk has its place in the file, and the file reaches that far.
+
+    In SWMR mode HDF5 reads zeros past the end of a file: of one that is still being copied, or one of
+    which a network file system has not told the new size yet.
+    """
+    chunk = dataset.id.get_chunk_info_by_coord(corner)
+    return chunk.byte_offset is not None and _reaches(dataset, chunk.byte_offset + chunk.size)
+
+
+def _reaches(dataset: h5py.Dataset, end: int) -> bool:
+    return Path(dataset.file.filename).stat().st_size >= end
 
 
 def _require_written(dataset: h5py.Dataset, first: int, last: int) -> None:
     """Refuse rows whose storage was never allocated; they would read as fill values."""
     if dataset.chunks is None:
-        if not dataset.is_virtual and not dataset.external and dataset.id.get_offset() is None:
+        if dataset.is_virtual or dataset.external:
+            return
+        offset = dataset.id.get_offset()
+        if offset is None or not _reaches(dataset, offset + dataset.id.get_storage_size()):
             raise NotReadyError(_unwritten(dataset, first))
         return
     deep, *tile = dataset.chunks
     grid = [range(0, size, step) for size, step in zip(dataset.shape[1:], tile, strict=True)]
     for row in range(first // deep * deep, last, deep):
         for corner in itertools.product((row,), *grid):
-            if not _is_allocated(dataset, corner):
+            if not _is_written(dataset, corner):
                 raise NotReadyError(_unwritten(dataset, first), only=True)
 
 

@@ -27,7 +27,7 @@ _USER_BLOCKS = (0, 512, 1024, 2048)
 class Hdf5State(Enum):
     """What can be done with an HDF5 file now."""
 
-    INCOMPLETE = "its first bytes are not written yet"
+    INCOMPLETE = "is not whole yet"
     SWMR = "is being written, and can be read meanwhile"
     EXCLUSIVE = "cannot be read before its writer closes it"
     CLOSED = "is closed, and says so itself"
@@ -50,20 +50,26 @@ def examine(path: Path) -> Hdf5State:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UnknownLayoutError(f"{path} is not a regular file")
         for offset in _USER_BLOCKS:
-            superblock = os.pread(descriptor, 12, offset)
-            if superblock[:8] == _SIGNATURE and len(superblock) == 12:
-                return _state(descriptor, version=superblock[8], flags=superblock[11])
+            superblock = os.pread(descriptor, 64, offset)
+            if superblock[:8] == _SIGNATURE and len(superblock) == 64:
+                return _state(descriptor, superblock)
     finally:
         os.close(descriptor)
     return Hdf5State.INCOMPLETE
 
 
-def _state(descriptor: int, version: int, flags: int) -> Hdf5State:
-    if version < 3:
-        return Hdf5State.EXCLUSIVE if _is_locked(descriptor) else Hdf5State.UNMARKED
-    if not flags & _OPEN_FOR_WRITING:
-        return Hdf5State.CLOSED
-    return Hdf5State.SWMR if flags & _OPEN_FOR_SWMR else Hdf5State.EXCLUSIVE
+def _state(descriptor: int, superblock: bytes) -> Hdf5State:
+    version, offset_size, flags = superblock[8], superblock[9], superblock[11]
+    if version >= 3 and flags & _OPEN_FOR_WRITING:
+        return Hdf5State.SWMR if flags & _OPEN_FOR_SWMR else Hdf5State.EXCLUSIVE
+    if version < 3 and _is_locked(descriptor):
+        return Hdf5State.EXCLUSIVE
+    # Versions 0 and 1 begin with more fields; the address of the end is the third address in each.
+    first, offset_size = {0: (24, superblock[13]), 1: (28, superblock[13])}.get(version, (12, offset_size))
+    end = int.from_bytes(superblock[first + 2 * offset_size :][:offset_size], "little")
+    if os.fstat(descriptor).st_size < end:
+        return Hdf5State.INCOMPLETE
+    return Hdf5State.CLOSED if version >= 3 else Hdf5State.UNMARKED
 
 
 def _is_locked(descriptor: int) -> bool:
