@@ -15,12 +15,12 @@ COMMANDS = {
     "check": "tomolive.cli.check:check",
     "demo": "tomolive.cli.demo:demo",
     "hub": "tomolive.cli.stream:hub",
-    "journal": "tomolive.cli.stream:journal",
+    "journal": "tomolive.cli.storage:journal",
     "keys": "tomolive.cli.keys:keys",
     "live": "tomolive.cli.live:live",
     "replay": "tomolive.cli.replay:replay",
     "simulate": "tomolive.cli.simulate:simulate",
-    "spool": "tomolive.cli.stream:spool",
+    "spool": "tomolive.cli.storage:spool",
     "watch": "tomolive.cli.stream:watch",
 }
 
@@ -31,10 +31,26 @@ def group() -> None:
     """Make the data of a Bluesky run usable on another machine while the run is still going."""
 
 
+EXTRAS = {
+    "bluesky": "acquire", "ophyd": "acquire", "ophyd_async": "acquire",
+    "tiled": "catalog", "bluesky_tiled_plugins": "catalog", "databroker": "catalog",
+    "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
+}  # fmt: skip
+"""Package -> the extra of tomolive that brings it."""
+
+
 def main() -> None:
     """Run the command line; an expected failure is one line and exit code 2."""
     try:
         group(prog_name="tomolive")
     except TomoliveError as error:
         click.echo(f"tomolive: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        click.echo(
+            f"tomolive: this command needs {package}: pip install 'tomolive[{EXTRAS[package]}]'", err=True
+        )
         sys.exit(2)

@@ -1,8 +1,7 @@
 """Carries spools to the hub: the thread behind a Publisher, and ``tomolive spool drain``."""
 
-import contextlib
 import logging
-import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ _BATCH_BYTES = 1 << 20
 _PING_SECONDS = 0.3
 _HELLO_SECONDS = 1.0
 _BUSY_SECONDS = 1.0
+_QUICK_MS, _SLOW_MS = 2, 50
 
 
 class Courier:
@@ -31,23 +31,33 @@ class Courier:
     def __init__(self, address: str, keys: Keys | None = None) -> None:
         self.address, self._keys = address, keys
         self._context = zmq.Context()
-        self._wake_in, self._wake_out = socket.socketpair()
-        for end in (self._wake_in, self._wake_out):
-            end.setblocking(False)
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self.asleep = False
         """True while nothing is left to send and it waits for ``wake``."""
 
     def wake(self) -> None:
-        """Say that there is something to send; any thread may."""
+        """Say that there is something to send.
+
+        Releasing a lock neither blocks nor gives up the interpreter, as writing to a socket would: the
+        RunEngine goes on at once, and the courier's thread runs when the RunEngine waits for something.
+        """
         self.asleep = False
-        with contextlib.suppress(BlockingIOError):  # it has been told often enough
-            self._wake_out.send(b"\0")
+        try:  # noqa: SIM105  # this is in the RunEngine's way, and suppress() costs as much as all the rest
+            self._bell.release()
+        except RuntimeError:  # it has been rung
+            pass
+
+    def sleep(self, seconds: float, unless: Callable[[], bool]) -> None:
+        """Wait for ``wake``; not at all if ``unless()`` is true after ``asleep`` was set."""
+        self.asleep = True
+        if not unless():
+            self._bell.acquire(timeout=seconds)
+        self.asleep = False
 
     def close(self) -> None:
         """Let go of the connections."""
         self._context.destroy(linger=0)
-        self._wake_in.close()
-        self._wake_out.close()
 
     def send_leftovers(self, folder: Path, until: Callable[[], bool]) -> int:
         """Send what dead Publishers left in ``folder``; return the number of documents.
@@ -84,27 +94,24 @@ class Courier:
             if the hub refuses this Publisher.
         """
         with connect(self._context, zmq.DEALER, self.address, self._keys) as dealer:
-            _Carriage(self, dealer, self._wake_in, spool, name).run(until)
+            _Carriage(self, dealer, spool, name).run(until)
 
 
 class _Carriage:
     """One spool on its way over one socket."""
 
-    def __init__(
-        self, courier: Courier, dealer: zmq.Socket, wake: socket.socket, spool: Spool, name: str
-    ) -> None:
-        self._courier, self._dealer, self._wake, self._spool = courier, dealer, wake, spool
+    def __init__(self, courier: Courier, dealer: zmq.Socket, spool: Spool, name: str) -> None:
+        self._courier, self._dealer, self._spool = courier, dealer, spool
         self._session = PublisherSession(spool.publisher, name)
-        self._poller = zmq.Poller()
-        self._poller.register(dealer, zmq.POLLIN)
-        self._poller.register(wake, zmq.POLLIN)
         self._hello_due = self._ping_due = 0.0
+        self._patience_ms = _QUICK_MS
+        """How long to wait for an answer before looking for new documents; grows while none comes."""
 
     def run(self, until: Callable[[], bool]) -> None:
         while not until():
             try:
                 self._send()
-                self._poll()
+                self._wait()
             except ProtocolError as error:
                 log.warning("the hub at %s is not understood: %s", self._courier.address, error)
         self._tell(messages.encode(messages.Bye()))
@@ -141,23 +148,27 @@ class _Carriage:
             self._spool.acknowledge(seq)
             self._session.welcome, self._hello_due = False, 0.0
 
-    def _poll(self) -> None:
-        idle = self._session.welcome and self._session.next > self._spool.last
-        self._courier.asleep = idle or not self._session.welcome
-        if idle and self._session.next <= self._spool.last:  # appended between the two lines above
-            return
-        wanted = self._hello_due if not self._session.welcome else self._ping_due
-        wait = min(max(wanted - time.monotonic(), 0.005), 0.1)
-        for source, _ in self._poller.poll(int(wait * 1000)):
-            if source is self._dealer:
-                self._receive()
-            else:
-                self._wake.recv(4096)
+    def _wait(self) -> None:
+        """Take in what the hub says; wait for it if that is all there is to do, else for new documents."""
+        session = self._session
+        if session.welcome and session.accepted == session.next - 1:
+            self._receive(0)
+            if session.welcome:
+                wait = max(0.0, min(self._ping_due - time.monotonic(), _PING_SECONDS))
+                self._courier.sleep(wait, lambda: session.next <= self._spool.last)
+        elif session.room > 0 and session.next <= self._spool.last:
+            self._receive(0)
+        else:
+            heard = self._receive(self._patience_ms)
+            self._patience_ms = _QUICK_MS if heard else min(2 * self._patience_ms, _SLOW_MS)
 
-    def _receive(self) -> None:
-        while self._dealer.poll(0):
-            parts = self._dealer.recv_multipart()
-            self._understand(self._session.receive(parts[0]))
+    def _receive(self, patience_ms: int) -> bool:
+        """Take in the messages that are there, or the first one that comes; False if none did."""
+        heard = False
+        while self._dealer.poll(0 if heard else patience_ms):
+            heard = True
+            self._understand(self._session.receive(self._dealer.recv_multipart()[0]))
+        return heard
 
     def _understand(self, message: messages.FromHub) -> None:
         match message:

@@ -18,6 +18,7 @@ from tomolive.stream.codec import decode
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, Rights
 from tomolive.stream.journal import Fsync, Journal
+from tomolive.stream.keys import ZAP_ENDPOINT, Keyring
 from tomolive.stream.sockets import Address, bind
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class HubSettings:
     native: str = "127.0.0.1:5569"
     stock_in: str = "127.0.0.1:5567"
     stock_out: str = "127.0.0.1:5568"
+    keys: Path | None = None
+    """Folder of the hub's keys; with it every socket speaks CURVE and each client has rights."""
     insecure: bool = False
     """Listen beyond loopback without keys."""
     fsync: Fsync = "interval"
@@ -59,8 +62,8 @@ class Hub:
     """
 
     def __init__(self, settings: HubSettings) -> None:
-        self._settings = settings
         _refuse_open_doors(settings)
+        self._keys = Keyring.load(settings.keys) if settings.keys else None
         self.journal = Journal(
             settings.journal,
             fsync=settings.fsync,
@@ -88,6 +91,11 @@ class Hub:
         self._counted = Counts()
 
     def _bind(self, settings: HubSettings) -> None:
+        self._poller = zmq.Poller()
+        if self._keys:
+            self._zap = self._context.socket(zmq.REP)
+            self._zap.bind(ZAP_ENDPOINT)
+            self._poller.register(self._zap, zmq.POLLIN)
         self._native = self._context.socket(zmq.ROUTER)
         self._native.set(zmq.ROUTER_MANDATORY, 1)
         self._native.set(zmq.RCVHWM, 64)
@@ -100,10 +108,13 @@ class Hub:
         self._stock_out.set(zmq.XPUB_VERBOSER, 1)
         for socket in (self._native, self._stock_in):
             socket.set(zmq.MAXMSGSIZE, settings.limits.largest + (1 << 20))
+        if self._keys:
+            self._keys.apply(self._native, "any")
+            self._keys.apply(self._stock_in, "publish")
+            self._keys.apply(self._stock_out, "consume")
         self.native = bind(self._native, settings.native, "--native")
         self.stock_in = bind(self._stock_in, settings.stock_in, "--in")
         self.stock_out = bind(self._stock_out, settings.stock_out, "--out")
-        self._poller = zmq.Poller()
         for socket in (self._native, self._stock_in, self._stock_out):
             self._poller.register(socket, zmq.POLLIN)
 
@@ -141,6 +152,8 @@ class Hub:
     def step(self, ready: dict) -> bool:
         """Do one turn with the sockets that have something to say; True if there is more to do at once."""
         now = self._turned = time.monotonic()
+        if self._keys and self._zap in ready:
+            self._zap.send_multipart(self._keys.answer(self._zap.recv_multipart()))
         if self._native in ready:
             self._drain(self._native, lambda parts: self._take_native(parts, now))
         if self._stock_in in ready:
@@ -170,8 +183,13 @@ class Hub:
             take(parts)
 
     def _take_native(self, parts: list[zmq.Frame], now: float) -> None:
-        peer = parts[0].bytes
-        self.exchange.receive(peer, [part.buffer for part in parts[1:]], now, _ALL)
+        rights = self._rights(parts[0]) if self._keys else _ALL
+        self.exchange.receive(parts[0].bytes, [part.buffer for part in parts[1:]], now, rights)
+
+    def _rights(self, frame: zmq.Frame) -> Rights:
+        assert self._keys is not None  # noqa: S101  # asked only with keys
+        granted = self._keys.rights(str(frame.get("User-Id")))
+        return Rights(publish="publish" in granted, consume="consume" in granted)
 
     def _take_stock(self, parts: list[zmq.Frame]) -> None:
         try:
@@ -212,6 +230,8 @@ class Hub:
             return False
         chunk = reader.read(_STOCK_DOCUMENTS, 1 << 20)
         for record in records.walk(chunk.data, verify=False):
+            if record.flags & records.VOID:
+                continue
             name, doc = decode(records.frames(chunk.data, record))
             self._stock_out.send(stock.encode_stock(name, doc))
         return reader.offset < self.journal.head
@@ -253,7 +273,7 @@ class Hub:
 
 
 def _refuse_open_doors(settings: HubSettings) -> None:
-    if settings.insecure:
+    if settings.insecure or settings.keys:
         return
     for option, text in (
         ("--native", settings.native),
@@ -263,5 +283,5 @@ def _refuse_open_doors(settings: HubSettings) -> None:
         if not Address.parse(text).is_local:
             raise AddressError(
                 f"{option} {text} is open to the network and there are no keys: anyone could read and write; "
-                "make keys with `tomolive keys`, or say --insecure"
+                "give keys with --keys (`tomolive keys` makes them), or say --insecure"
             )

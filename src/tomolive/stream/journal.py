@@ -22,7 +22,7 @@ from tomolive.stream import records
 from tomolive.stream.codec import decode
 from tomolive.stream.epochs import Epochs
 from tomolive.stream.messages import Position
-from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey_file, sync_directory
+from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey, sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Journal:
         self.folder = folder
         self._fsync: Fsync = fsync
         self._segment_bytes, self._keep_bytes, self._keep_seconds = segment_bytes, keep_bytes, keep_seconds
-        self._lock_fd = _lock(folder)
+        self._lock_fd = lock(folder)
         try:
             self.publishers: dict[bytes, int] = {}
             self.epochs = Epochs.open(folder)
@@ -215,7 +215,7 @@ class Journal:
             log.info("journal: documents %d to %d are no longer kept", oldest.first, oldest.end - 1)
             del self._segments[0]
             oldest.path.unlink()
-            _index_path(oldest.path).unlink(missing_ok=True)
+            index_path(oldest.path).unlink(missing_ok=True)
 
     # ---- read
 
@@ -291,22 +291,21 @@ class Journal:
             segments.append(segment)
         if not segments:
             segments.append(Segment(0, folder / segment_name(0)))
-        _index_path(segments[-1].path).unlink(missing_ok=True)  # it grows again from here
+        index_path(segments[-1].path).unlink(missing_ok=True)  # it grows again from here
         return segments
 
     def _scan(self, first: int, path: Path, *, last: bool) -> Segment:
-        found = survey_file(path)
-        if found.fault and (found.records_after or not last):
+        sound, *after = survey(path)
+        if sound.fault and (after or not last):
             raise JournalError(
-                f"journal {path}: document {first + found.count} at byte {found.good} {found.fault}, and "
-                f"{found.records_after} whole records follow it; see `tomolive journal check {self.folder}`"
+                f"journal {path}: document {first + sound.count} at byte {sound.end} {sound.fault}, and "
+                f"{sum(stretch.count for stretch in after)} whole records follow it; "
+                f"see `tomolive journal check {self.folder}`"
             )
-        if found.fault:
-            log.warning(
-                "journal %s: the last record %s; its %d bytes are cut off",
-                path, found.fault, found.size - found.good,
-            )  # fmt: skip
-            os.truncate(path, found.good)
+        if sound.fault:
+            cut = path.stat().st_size - sound.end
+            log.warning("journal %s: the last record %s; its %d bytes are cut off", path, sound.fault, cut)
+            os.truncate(path, sound.end)
         segment = Segment(first, path)
         for record, run in _survey_runs(path):
             batch = Batch(count=1, size=record.end - record.start, publishers={record.publisher: record.seq})
@@ -328,11 +327,11 @@ class Journal:
             "runs": segment.runs,
             "publishers": {publisher.hex(): last for publisher, last in recent},
         }
-        write_atomically(_index_path(segment.path), index)
+        write_atomically(index_path(segment.path), index)
 
     def _read_index(self, first: int, path: Path) -> Segment | None:
         try:
-            index = json.loads(_index_path(path).read_text())
+            index = json.loads(index_path(path).read_text())
         except (OSError, ValueError):
             return None
         if index.get("format") != 1 or index["first"] != first or index["size"] != path.stat().st_size:
@@ -443,11 +442,19 @@ def write_atomically(path: Path, content: object) -> None:
     fresh.replace(path)
 
 
-def _index_path(segment: Path) -> Path:
+def index_path(segment: Path) -> Path:
+    """Return where the index of a sealed segment lies."""
     return segment.with_suffix(".index")
 
 
-def _lock(folder: Path) -> int:
+def lock(folder: Path) -> int:
+    """Make ``folder`` this process's until the file descriptor is closed.
+
+    Raises
+    ------
+    JournalError
+        if it cannot be written, or another process has it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -3,8 +3,10 @@
 import atexit
 import logging
 import os
+import socket
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tomolive.metrics import PUBLISHER_LOST, PUBLISHER_WAITING
 from tomolive.stream import records, stock
 from tomolive.stream.codec import encode
 from tomolive.stream.courier import Courier
+from tomolive.stream.keys import ClientKeys
 from tomolive.stream.protocol import DeniedError
 from tomolive.stream.sockets import Address, Keys, connect
 from tomolive.stream.spool import Spool, default_folder
@@ -39,7 +42,7 @@ class Publisher:
     name : str, optional
         Shown in the hub's logs and metrics; default: the process id and the host.
     keys : Keys, optional
-        CURVE keys of this client.
+        CURVE keys of this client; default: of the folder that TOMOLIVE_KEYS names, if it does.
     linger : float
         Seconds that ``close``, or the end of the process, waits for the rest to be sent.
 
@@ -67,13 +70,15 @@ class Publisher:
             self._way = _StockWay(address)
         else:
             folder = Path(spool) if spool is not None else default_folder(address)
-            self._way = _HubWay(address, folder, name or f"pid {os.getpid()}", keys)
+            keys = keys or ClientKeys.from_environment()
+            self._way = _HubWay(address, folder, name or f"{socket.gethostname()}:{os.getpid()}", keys)
+        self._put = self._way.put
         atexit.register(self.close)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Take one document; fast, and without exceptions."""
         try:
-            self._way.put(name, doc)
+            self._put(name, doc)
         except Exception as error:  # an exception here would abort the scan
             PUBLISHER_LOST.inc()
             expected = isinstance(error, TomoliveError)
@@ -106,10 +111,12 @@ class _HubWay:
         self._lock = threading.Lock()
         self._deadline: float | None = None
         self._open()
+        forked = weakref.WeakMethod(self._note_fork)
+        os.register_at_fork(after_in_child=lambda: (note := forked()) and note())
 
     def _open(self) -> None:
+        self._forked = False
         self._spool = Spool.create(self._folder, self._address, self._name)
-        self._pid = os.getpid()
         self._courier = Courier(self._address, self._keys)
         self._thread = threading.Thread(target=self._send, name="tomolive-publisher", daemon=True)
         self._thread.start()
@@ -118,8 +125,8 @@ class _HubWay:
         """Encode and spool."""
         frames = encode(name, doc)
         with self._lock:
-            if self._pid != os.getpid():
-                self._after_fork()
+            if self._forked:
+                self._begin_anew()
             self._spool.append(frames, records.STARTS_RUN if name == "start" else 0)
         if self._courier.asleep:
             self._courier.wake()
@@ -129,7 +136,7 @@ class _HubWay:
         return self._spool.waiting
 
     def close(self, timeout: float) -> None:
-        if self._deadline is not None or self._pid != os.getpid():
+        if self._deadline is not None or self._forked:
             return
         self._deadline = time.monotonic() + timeout
         self._courier.wake()
@@ -159,8 +166,11 @@ class _HubWay:
             return False
         return not self._spool.waiting or time.monotonic() >= self._deadline
 
-    def _after_fork(self) -> None:
-        """Begin a spool of our own: thread, connection and spool belong to the parent."""
+    def _note_fork(self) -> None:
+        self._forked, self._lock = True, threading.Lock()  # the parent may have held the old one
+
+    def _begin_anew(self) -> None:
+        """Begin a spool of our own after ``fork``: thread, connection and spool belong to the parent."""
         self._spool.abandon()
         self._open()
 

@@ -7,7 +7,7 @@ Layout, little-endian::
     magic      4 bytes  b"TLR1"
     length     uint32   bytes that follow the checksum
     checksum   uint32   CRC-32 of these bytes
-    flags      uint8    1: this is a start document
+    flags      uint8    1: a start document; 2: void, a document stood here that damage has taken
     publisher  16 bytes id of the Publisher
     seq        uint64   1, 2, 3, ... for each publisher
     count      uint16   number of frames
@@ -17,7 +17,7 @@ Layout, little-endian::
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -25,11 +25,21 @@ from tomolive.errors import JournalError
 
 MAGIC = b"TLR1"
 STARTS_RUN = 1
+VOID = 2
 _PREFIX = struct.Struct("<4sII")
 _HEAD = struct.Struct("<4sIIB16sQH")
 _BODY = struct.Struct("<B16sQH")
 PREFIX_SIZE = _PREFIX.size
 Buffer = bytes | bytearray | memoryview
+
+
+@cache
+def _head_of(count: int) -> struct.Struct:
+    return struct.Struct(f"<B16sQH{count}I")
+
+
+_HEAD_OF_ONE = _head_of(1)
+_ONE_SIZE = _HEAD_OF_ONE.size
 
 
 class Record(NamedTuple):
@@ -46,15 +56,17 @@ class Record(NamedTuple):
 
 def pack(publisher: bytes, seq: int, frames: Sequence[Buffer], flags: int = 0) -> bytes:
     """Make a record of the frames of one document."""
+    if len(frames) == 1:  # nearly all documents, and the RunEngine waits for this
+        frame = frames[0]
+        head = _HEAD_OF_ONE.pack(flags, publisher, seq, 1, len(frame))
+        length, checksum = _ONE_SIZE + len(frame), crc32(frame, crc32(head))
+        return b"".join((_PREFIX.pack(MAGIC, length, checksum), head, frame))
     lengths = [len(frame) for frame in frames]
-    body = b"".join(
-        (
-            _BODY.pack(flags, publisher, seq, len(frames)),
-            struct.pack(f"<{len(lengths)}I", *lengths),
-            *frames,
-        )
-    )
-    return _PREFIX.pack(MAGIC, len(body), crc32(body)) + body
+    head = _head_of(len(lengths)).pack(flags, publisher, seq, len(lengths), *lengths)
+    checksum = crc32(head)
+    for frame in frames:
+        checksum = crc32(frame, checksum)
+    return b"".join((_PREFIX.pack(MAGIC, len(head) + sum(lengths), checksum), head, *frames))
 
 
 def walk(buffer: Buffer, position: int = 0, *, verify: bool = True) -> Iterator[Record]:
@@ -116,57 +128,48 @@ class DamagedRecordError(JournalError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a buffer of records holds."""
+class Stretch(NamedTuple):
+    """Whole records, one after the other."""
 
+    start: int
+    end: int
     count: int
-    """Whole records before the first fault."""
-    good: int
-    """Bytes that they take."""
-    size: int
-    """Bytes in all."""
-    fault: str = ""
-    """What is wrong with the record at byte ``good``; empty if nothing is."""
-    records_after: int = 0
-    """Whole records after the fault: zero for a write that was torn, more for damage in the middle."""
-    resumes: int = 0
-    """Where the first of them begins."""
+    fault: str
+    """What is wrong with the record at ``end``; empty if the buffer ends there."""
 
 
-def survey(buffer: Buffer) -> Survey:
-    """Count the records of ``buffer``, and tell a torn end from damage in the middle."""
-    count = good = 0
-    fault = ""
-    try:
-        for record in walk(buffer):
-            count, good = count + 1, record.end
-    except DamagedRecordError as error:
-        fault = error.reason
-    size = len(buffer)
-    if not fault and good < size:
-        fault = "is cut off"
-    if not fault:
-        return Survey(count, good, size)
-    after, resumes = _records_after(buffer, good + 1)
-    return Survey(count, good, size, fault, after, resumes)
+def stretches(buffer: Buffer) -> Iterator[Stretch]:
+    """Yield what can be read of ``buffer``; between two stretches, or behind the last, lies damage.
 
-
-def _records_after(buffer: Buffer, position: int) -> tuple[int, int]:
-    """Look for whole records behind damage; a length that was damaged hides the ones that follow it."""
-    raw = bytes(memoryview(buffer)[position:])
-    at = raw.find(MAGIC)
-    while at >= 0:
-        found = 0
+    A write that was torn leaves one stretch with a fault; damage in the middle leaves several. A length that
+    was damaged hides the record that follows, so whole records are looked for at every byte.
+    """
+    position, raw = 0, b""
+    while position >= 0:
+        start, count, fault = position, 0, ""
         try:
-            for _ in walk(raw, at):
-                found += 1
+            for record in walk(buffer, position):
+                count, position = count + 1, record.end
+        except DamagedRecordError as error:
+            fault = error.reason
+        if not fault and position < len(buffer):
+            fault = "is cut off"
+        yield Stretch(start, position, count, fault)
+        if not fault:
+            return
+        raw = raw or bytes(buffer)
+        position = _next_whole_record(raw, position + 1)
+
+
+def _next_whole_record(raw: bytes, position: int) -> int:
+    while (position := raw.find(MAGIC, position)) >= 0:
+        try:
+            if next(walk(raw, position), None):
+                return position
         except DamagedRecordError:
             pass
-        if found:
-            return found, position + at
-        at = raw.find(MAGIC, at + 1)
-    return 0, 0
+        position += 1
+    return -1
 
 
 def span(buffer: Buffer, most: int, *, verify: bool) -> tuple[int, int]:

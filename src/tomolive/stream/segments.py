@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from tomolive.errors import JournalError
-from tomolive.stream.records import Buffer, Survey, survey
+from tomolive.stream.records import Buffer, Stretch, stretches
 
 
 class SegmentFile:
@@ -31,15 +31,15 @@ class SegmentFile:
         JournalError
             if the disk is full or fails; the file is then as it was.
         """
-        end = self.size
+        end, size = self.size, len(data)
         try:
             written = os.pwrite(self._fd, data, end)
-            while written < len(data):
+            while written < size:
                 written += os.pwrite(self._fd, memoryview(data)[written:], end + written)
         except OSError as error:
             os.ftruncate(self._fd, end)
             raise JournalError(f"cannot write {self.path}: {error.strerror}") from None
-        self.size = end + len(data)
+        self.size = end + size
 
     def read(self, position: int, size: int) -> bytes:
         """Return up to ``size`` bytes from ``position``, of those that were appended."""
@@ -61,16 +61,16 @@ class SegmentFile:
             self._fd = -1
 
 
-def survey_file(path: Path) -> Survey:
-    """Check every record of a segment."""
+def survey(path: Path) -> list[Stretch]:
+    """Check every record of a segment; one stretch without a fault means that all are sound."""
     if path.stat().st_size == 0:
-        return Survey(0, 0, 0)
+        return [Stretch(0, 0, 0, "")]
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as view,
     ):
-        return survey(view)
+        return list(stretches(view))
 
 
 def sync_directory(path: Path) -> None:

@@ -22,7 +22,7 @@ import platformdirs
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
-from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey_file
+from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey
 
 SEGMENT_BYTES = 8 << 20
 
@@ -35,9 +35,18 @@ class Batch(NamedTuple):
     data: bytes
 
 
+def _state_folder() -> Path:
+    return platformdirs.user_state_path("tomolive") / "spool"
+
+
 def default_folder(address: str) -> Path:
     """Return the folder for the spools of ``address``, in the user's state folder."""
-    return platformdirs.user_state_path("tomolive") / "spool" / re.sub(r"[^A-Za-z0-9.-]+", "_", address)
+    return _state_folder() / re.sub(r"[^A-Za-z0-9.-]+", "_", address)
+
+
+def all_folders() -> list[Path]:
+    """Return the folders for all addresses that this user has published to."""
+    return sorted(path for path in _state_folder().glob("*") if path.is_dir())
 
 
 class Spool:
@@ -204,6 +213,28 @@ def leftovers(folder: Path) -> Iterator[Path]:
         yield path
 
 
+def orphans(folder: Path) -> Iterator[Path]:
+    """Yield the spools in ``folder`` whose owner is dead."""
+    for path in leftovers(folder):
+        try:
+            os.close(_lock(path))
+        except OSError:
+            continue
+        yield path
+
+
+def describe_all(folder: Path) -> Iterator[str]:
+    """Say in one line for each spool in ``folder`` what waits, whose it is, and for which hub."""
+    dead = set(orphans(folder))
+    for path in leftovers(folder):
+        about = json.loads((path / "publisher.json").read_text())
+        size = sum(file.stat().st_size for _, file in segments_in(path))
+        owner = "left behind" if path in dead else "in use"
+        yield f"{path}  {size} bytes  {about['address']}  {about['name']} on {about['host']}  {owner}"
+    for path in folder.glob("damaged-*"):
+        yield f"{path}  damaged, set aside"
+
+
 def mend(path: Path) -> None:
     """Cut off what a power cut left of the last record.
 
@@ -213,14 +244,14 @@ def mend(path: Path) -> None:
         if whole records follow the damage; nothing is changed then.
     """
     for _, file in segments_in(path):
-        found = survey_file(file)
-        if found.records_after:
+        sound, *after = survey(file)
+        if after:
             raise JournalError(
-                f"spool {file}: the record at byte {found.good} {found.fault}, and {found.records_after} "
-                "whole records follow it; `tomolive spool` says what can be done"
+                f"spool {file}: the record at byte {sound.end} {sound.fault}, and "
+                f"{sum(stretch.count for stretch in after)} whole records follow it"
             )
-        if found.fault:
-            os.truncate(file, found.good)
+        if sound.fault:
+            os.truncate(file, sound.end)
 
 
 def _lock(path: Path) -> int:

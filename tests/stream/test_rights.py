@@ -1,0 +1,74 @@
+"""CURVE on the native port: who may connect, and what for."""
+
+import logging
+
+import pytest
+
+from tomolive.errors import AddressError
+from tomolive.stream import keys as keyring
+from tomolive.stream.keys import ClientKeys
+
+TIMEOUT = 60
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Keys of a hub, and of clients that may publish, consume, both, or nothing."""
+    server_key = keyring.make_server(tmp_path / "hub")
+    clients = {}
+    for name in ("publish", "consume", "both", "nothing"):
+        public = keyring.make_client(tmp_path / name, server_key)
+        if name != "nothing":
+            keyring.allow(tmp_path / "hub", name, name, public)
+        clients[name] = ClientKeys.load(tmp_path / name)
+    return tmp_path / "hub", clients
+
+
+@pytest.fixture
+def locked(make_hub, folders):
+    """A hub with keys."""
+    return make_hub(keys=folders[0])
+
+
+def test_documents_flow_between_clients_with_their_rights(
+    locked, folders, publishing, listen, make_run, wait_for
+):
+    """A key for publishing publishes, a key for consuming consumes."""
+    clients = folders[1]
+    run = make_run(20)
+    listener = listen(locked.native, keys=clients["consume"])
+    with publishing(locked.native, keys=clients["publish"]) as publish:
+        for name, doc in run:
+            publish(name, doc)
+        wait_for(lambda: len(listener.documents) >= len(run))
+    assert listener.documents == run
+
+
+def test_a_key_for_publishing_may_not_consume(locked, folders, listen):
+    """It is refused with the reason."""
+    listener = listen(locked.native, wait=False, keys=folders[1]["publish"])
+    listener.join()
+    assert isinstance(listener.error, AddressError)
+    assert "may not consume" in str(listener.error)
+
+
+def test_a_key_for_consuming_may_not_publish(locked, folders, publishing, make_run, caplog, wait_for):
+    """It is refused with the reason, the documents stay in the spool, and the scan does not notice."""
+    run = make_run(3)
+    with publishing(locked.native, keys=folders[1]["consume"]) as publish:
+        with caplog.at_level(logging.CRITICAL):
+            for name, doc in run:
+                publish(name, doc)
+            wait_for(lambda: "may not publish" in caplog.text)
+        assert publish.waiting == len(run)
+    assert locked.hub.journal.head == 0
+
+
+def test_an_unlisted_or_missing_key_is_not_let_in(locked, folders, publishing, make_run):
+    """Neither a client without a key nor one that was never allowed gets a document in."""
+    for nobody in (folders[1]["nothing"], None):
+        with publishing(locked.native, keys=nobody) as publish:
+            for name, doc in make_run(3):
+                publish(name, doc)
+            assert not publish.flush(1.0)
+    assert locked.hub.journal.head == 0
