@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
+from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.output import write_results
 from tomolive.live.references import Dispatcher, EarlierRuns, References
@@ -338,6 +341,16 @@ class LiveReconstruction:
 
     def _picture(self, plane: Any, pixels: Any, position: float, units: str) -> None:
         self._pictures[plane] = Picture(plane, pixels, position, self._versions, units)
+
+
+def warm_up(threads: int) -> None:
+    """Have the kernels compiled, or read from their cache, before the first frame needs them."""
+    slices = SliceAccumulator(8, 32, center=15.5, threads=threads)
+    darks, flats = np.zeros((1, 8, 32), np.uint16), np.full((1, 8, 32), 1000, np.uint16)
+    slices.set_references(darks, flats)
+    slices.add(flats.repeat(4, axis=0), np.linspace(0, np.pi, 4), range(4))
+    slices.finish()
+    slices.slices()
 
 
 def _newest(wishes: Iterable[Wish]) -> list[Wish]:

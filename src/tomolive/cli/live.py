@@ -1,0 +1,184 @@
+"""``tomolive live``."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tomolive import service
+from tomolive.cli.catalog import parse_mounts
+from tomolive.config import Settings
+from tomolive.errors import AddressError, SettingsError
+
+_HUB_TIMEOUT_S = 20.0
+
+
+@click.command()
+@click.option("--hub", "address", help="Where documents come from.  [default: hub.native of the settings]")
+@click.option("--mount", "mounts", multiple=True, metavar="/there=/here",
+              help="Files under /there in documents are under /here on this machine (repeat).")  # fmt: skip
+@click.option("--root", "roots", multiple=True, type=click.Path(path_type=Path),
+              help="Folder that may be read (repeat); default: the local sides of --mount.")  # fmt: skip
+@click.option("--page", metavar="HOST:PORT", help="Serve the page here; without it there is none.")
+@click.option("--token", envvar="TOMOLIVE_TOKEN", help="Lets a browser elsewhere control; see --page.")
+@click.option("--read-only", is_flag=True, help="Nobody may control from the page.")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), help="Folder for slices.")
+@click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
+@click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
+@click.option("--start", default="new", show_default=True, metavar="newest|new|all|UID",
+              help="Which run to begin with.")  # fmt: skip
+@click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="Rules of your own (repeat); they come before the shipped ones.")  # fmt: skip
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
+@click.option("--verbose", is_flag=True)
+def live(
+    address: str | None,
+    mounts: tuple[str, ...],
+    roots: tuple[Path, ...],
+    page: str | None,
+    token: str | None,
+    read_only: bool,
+    results: Path | None,
+    center: float | None,
+    filter_name: str | None,
+    start: str,
+    rule_files: tuple[Path, ...],
+    config: Path | None,
+    verbose: bool,
+) -> None:
+    """Reconstruct every tomography scan while it runs, and show it on a page.
+
+    When a scan ends its three slices are in a folder named by its uid.
+    """
+    service.setup_logging(verbose)
+    settings = _settings(config, address, mounts, roots, results, center, filter_name)
+
+    from tomolive.live.controls import Controls
+    from tomolive.live.output import prepare_results
+    from tomolive.live.rules import load_rules, shipped_rules
+    from tomolive.live.snapshot import SnapshotStore
+    from tomolive.live.worker import LiveReconstruction, warm_up
+    from tomolive.recon.filters import check_filter
+    from tomolive.stream.dispatcher import RemoteDispatcher
+
+    check_filter(settings.live.filter)
+    rules = [*map(load_rules, rule_files), *shipped_rules()]
+    folder = prepare_results(Path(settings.live.results))
+    # Without --mount the documents' paths are true here, but only folders that were named are read.
+    dispatcher = partial(
+        RemoteDispatcher,
+        settings.hub.native,
+        mounts=settings.files.mounts,
+        roots=settings.files.roots or None,
+        patience=settings.files.patience_s,
+    )
+    store, controls = SnapshotStore(), Controls()
+    source = dispatcher(start=start)
+    worker = LiveReconstruction(
+        source,
+        store,
+        controls,
+        results=folder,
+        settings=settings.live,
+        rules=rules,
+        earlier=lambda uid: dispatcher(start=uid),
+    )
+    process = _Process(worker.run, worker.stop)
+    service.stop_on_signals(process.stopped.set)
+    warm_up(settings.live.threads)
+    with process:
+        process.wait_until(source.wait_ready, settings.hub.native)
+
+        def ready(url: str = "") -> None:
+            where = f", page at {url}" if url else ""
+            click.echo(f"live reconstruction of {settings.hub.native}, results in {folder}{where}")
+            service.notify_ready(**({"page": url} if url else {}))
+
+        if page:
+            from tomolive.recon.filters import FILTERS
+            from tomolive.view.server import create_app, serve
+
+            host, port = _parse_page(page)
+            about: dict[str, Any] = {"source": settings.hub.native, "filters": FILTERS}
+            app = create_app(store, controls, token=token, read_only=read_only, **about)
+            serve(app, host, port, process.stopped, ready=ready)
+        else:
+            ready()
+            process.stopped.wait()
+
+
+class _Process:
+    """The thread that reconstructs, and the end of the process when it ends."""
+
+    def __init__(self, run: Callable[[], None], stop: Callable[[], None]) -> None:
+        self._run, self._stop = run, stop
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._follow, name="reconstruction", daemon=True)
+        self.stopped = threading.Event()
+
+    def _follow(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001  raised again by the main thread
+            self._error = error
+        finally:
+            self.stopped.set()
+
+    def wait_until(self, ready: Callable[[float], bool], address: str) -> None:
+        """Wait for the hub, or for the end."""
+        for _ in range(int(_HUB_TIMEOUT_S / 0.1)):
+            if ready(0.1) or self.stopped.is_set():
+                return
+        raise AddressError(
+            f"no hub answers at {address}; is it running? `tomolive hub --journal DIR` starts one"
+        )
+
+    def __enter__(self) -> "_Process":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._stop()
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+
+def _settings(
+    config: Path | None,
+    address: str | None,
+    mounts: tuple[str, ...],
+    roots: tuple[Path, ...],
+    results: Path | None,
+    center: float | None,
+    filter_name: str | None,
+) -> Settings:
+    """Return the settings with what the command line says on top."""
+    settings = Settings.load(config)
+    files: dict[str, Any] = {}
+    if mounts:
+        files["mounts"] = parse_mounts(mounts)
+    if roots:
+        files["roots"] = tuple(str(root.expanduser().absolute()) for root in roots)
+    given = {"center": center, "filter": filter_name, "results": str(results) if results else None}
+    return settings.model_copy(
+        update={
+            "hub": settings.hub.model_copy(update={"native": _address(address or settings.hub.native)}),
+            "files": settings.files.model_copy(update=files),
+            "live": settings.live.model_copy(update={k: v for k, v in given.items() if v is not None}),
+        }
+    )
+
+
+def _address(text: str) -> str:
+    return text if "://" in text else f"tcp://{text}"
+
+
+def _parse_page(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"--page {text}: expected HOST:PORT, such as 127.0.0.1:8000")
+    return host.strip("[]"), int(port)
