@@ -46,8 +46,9 @@ def stock_slice(
     """Reconstruct one slice with scikit-image's ``iradon``, as anybody would offline.
 
     ``iradon`` turns about column ``n // 2`` and has no parameter for the centre, so the sinogram is first
-    moved there by cubic interpolation. It gets one column more when their number is even, so that the axis
-    lies on the middle of the picture as it does in a slice of tomolive.
+    moved there, in Fourier space: linear or cubic interpolation would also take noise away, and then it is
+    their error that is measured. It gets one column more when their number is even, so that the axis lies on
+    the middle of the picture as it does in a slice of tomolive.
 
     Parameters
     ----------
@@ -62,12 +63,13 @@ def stock_slice(
     -------
     (n, n) float32, 1/pixel, n odd.
     """
-    from scipy.ndimage import shift
+    from scipy.fft import irfft, rfft, rfftfreq
     from skimage.transform import iradon
 
     columns = sinogram.shape[1]
     n = columns + 1 - columns % 2
-    padded = np.pad(sinogram, ((0, 0), (0, n - columns)), mode="edge")
-    centred = shift(padded, (0, n // 2 - center), order=3, mode="nearest")
+    padded = np.pad(sinogram, ((0, 0), (n // 2, n // 2 + n - columns)), mode="edge")
+    move = np.exp(-2j * np.pi * rfftfreq(padded.shape[1]) * (n // 2 - center))
+    centred = irfft(rfft(padded, axis=1) * move, padded.shape[1], axis=1)[:, n // 2 : n // 2 + n]
     # iradon's rotation has the opposite sense of tomolive's.
     return iradon(centred.T, theta=-np.rad2deg(angles), filter_name="ramp", circle=True).astype(np.float32)
