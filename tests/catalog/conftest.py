@@ -31,11 +31,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, detector_folder: Path) -> I
 
 
 @pytest.fixture
-def client(server: CatalogServer) -> Any:
+def client(server: CatalogServer) -> Iterator[Any]:
     """The stock Tiled client of the catalog."""
     from tiled.client import from_uri
 
-    return from_uri(server.uri)
+    client = from_uri(server.uri)
+    yield client
+    client.context.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ There is one way to recover, from a killed archive as from a Tiled that was down
 are not complete, and read the journal again from the start of the oldest.
 """
 
+import contextlib
 import logging
 import threading
 from collections import Counter
@@ -62,11 +63,12 @@ class ArchiveKeeper:
         while not self._stopped.is_set():
             try:
                 client = open_catalog(self._uri, self._api_key)
-                begin = oldest_unfinished(client)
-                if not told:
-                    ready()
-                    told = True
-                self._archive(client, begin)
+                with contextlib.closing(client.context):
+                    begin = oldest_unfinished(client)
+                    if not told:
+                        ready()
+                        told = True
+                    self._archive(client, begin)
             except CatalogUnavailableError as error:
                 log.warning("%s; trying again until it does", error)
                 self._stopped.wait(_RETRY_S)

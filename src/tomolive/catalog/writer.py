@@ -86,6 +86,9 @@ class AnnouncedFrames(HDF5Consolidator):
         super().__init__(stream_resource, descriptor)
         self._announced: list[list[int]] = []
         self._frames_per_index = self._collections()
+        if not self.chunk_shape and len(self.datum_shape) > 1:
+            # Classic detectors do not say; upstream takes a whole scan for one chunk, too large to read.
+            self.chunk_shape = (1,)
         if self._frames_per_index > 1:
             # What upstream's validator divides the length of the dataset by.
             self.metadata["frame_per_point"] = self._frames_per_index
