@@ -1,6 +1,7 @@
 """Document streams of tomography scans, made without a RunEngine and valid by event-model's own checks."""
 
 import itertools
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from event_model import DocumentNames, schema_validators
 
 from tomolive.files.frames import Frames, MissingFrames
+from tomolive.stream.hub import Hub, HubSettings
 
 ROWS, COLUMNS = 4, 6
 
@@ -261,3 +263,17 @@ class Feeder:
 def scan_of():
     """Builds scans of a sample and feeds them."""
     return SimpleNamespace(Scan=Scan, Feeder=Feeder, Sample=Sample)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """The address of a hub with an empty journal, in a thread of this process."""
+    here = "127.0.0.1:0"
+    hub = Hub(HubSettings(journal=tmp_path / "journal", native=here, stock_in=here, stock_out=here))
+    thread = threading.Thread(target=hub.run, name="hub")
+    thread.start()
+    yield hub.native
+    hub.stop()
+    thread.join(60)
+    hub.close()
+    assert not thread.is_alive()

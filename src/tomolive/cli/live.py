@@ -13,7 +13,7 @@ from tomolive.cli.catalog import parse_mounts
 from tomolive.config import Settings
 from tomolive.errors import AddressError, SettingsError
 
-_HUB_TIMEOUT_S = 20.0
+_HUB_TIMEOUT_S = 10.0
 
 
 @click.command()

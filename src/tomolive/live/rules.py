@@ -34,7 +34,8 @@ class AngleSource(Section):
     count: str | None = None
     endpoint: bool = Field(True, description="the last projection lies at `stop`, not one step before it")
     reading: tuple[str, ...] = Field(("*",), description="data keys of the monitor that hold the angle")
-    times: tuple[str, ...] = Field((), description="data keys of the images' stream: Unix time of each frame")
+    times: tuple[str, ...] = Field((), description="data keys of the images' stream: seconds of each frame")
+    times_since: float = Field(0.0, description="Unix time at which these times begin; EPICS: 631152000")
     units: str | None = Field(None, description="where the data key has none; deg or rad")
 
     @model_validator(mode="after")

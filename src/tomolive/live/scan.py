@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tomolive.errors import ScanError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.pairing import Paired
-from tomolive.live.rules import Kind, Rules, choose, first_match, shipped_rules
+from tomolive.live.rules import AngleSource, Kind, Rules, choose, first_match, shipped_rules
 from tomolive.live.run import Batch, Note, Output, Scan, in_words
 from tomolive.live.streams import (
     Column,
@@ -220,13 +220,8 @@ class ScanReader:
             if column := angle_column(source, scan.start, doc):
                 return column, None, None, None
             if source.monitor and scan.monitors:
-                times = find_scalar(source.times, doc)
-                return (
-                    None,
-                    next(iter(scan.monitors.values()))[1],
-                    None,
-                    Column("time", times) if times else None,
-                )
+                monitor = next(iter(scan.monitors.values()))[1]
+                return None, monitor, None, _time_column(source, doc)
             if (angles := planned_angles(source, scan.start)) is not None:
                 return None, None, angles, None
         return None, None, None, None
@@ -353,6 +348,14 @@ class ScanReader:
         """Forget the ids of a run that has ended; its counts stay."""
         for uid in [uid for uid, owner in self._scan_of.items() if owner is scan]:
             del self._scan_of[uid]
+
+
+def _time_column(source: AngleSource, descriptor: Mapping[str, Any]) -> Column | None:
+    key = find_scalar(source.times, descriptor)
+    if key is None:
+        return None
+    each = frames_per_event(descriptor["data_keys"][key], image=False)
+    return Column("time", key, each, since=source.times_since)
 
 
 def _frame_times(event: Mapping[str, Any], image_key: str, count: int) -> npt.NDArray[np.float64]:

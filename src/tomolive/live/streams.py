@@ -25,6 +25,8 @@ class Column:
     data_key: str
     per_event: int = 1
     units: str = "deg"
+    since: float = 0.0
+    """Unix time at which times begin."""
 
 
 class MonitorAngles:
@@ -128,7 +130,7 @@ class ImageStream:
         if first + len(numbers) > MOST_FRAMES:
             raise ScanError(f"{column.data_key!r} of stream {self.name!r} has a number for frame {first}")
         if column.meaning == "time" and self.monitor:
-            self.monitor.add_times(first, numbers)
+            self.monitor.add_times(first, numbers + column.since)
         elif column.meaning == "angle":
             self.pairing.add_numbers("angle", first, to_radians(numbers, column.units))
         elif column.meaning == "kind":
