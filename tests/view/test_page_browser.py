@@ -31,7 +31,7 @@ PAINTED = """async ([plane, size]) => {
 
 
 def until(page: Any, script: str, argument: Any = None, timeout: float = 30.0) -> None:
-    """Wait until a script is true; the page's own rules forbid the evaluation that Playwright's wait needs."""
+    """Wait until a script is true; the page forbids the evaluation that Playwright's own wait needs."""
     deadline = time.monotonic() + timeout
     while not page.evaluate(script, argument):
         assert time.monotonic() < deadline, f"waited {timeout} s for {script}"

@@ -14,7 +14,7 @@ A binary message is a 48-byte header and rows x columns little-endian uint16 pix
     bytes 16-19  rows
     bytes 20-23  columns
 
-A pixel ``q`` stands for ``offset + scale * q``; 65535 is a value that is not finite. ``binning`` pixels a side
+A pixel ``q`` stands for ``offset + scale * q``; 65535 is no finite value. ``binning`` pixels a side
 of the picture are averaged into one that is sent.
 """
 

@@ -31,7 +31,6 @@ from tomolive.view.viewers import Audience
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-FILTERS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
 
 
 def create_app(
@@ -41,7 +40,7 @@ def create_app(
     token: str | None = None,
     read_only: bool = False,
     source: str = "",
-    filters: tuple[str, ...] = FILTERS,
+    filters: tuple[str, ...] | None = None,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -56,8 +55,10 @@ def create_app(
     source
         Address that documents come from; told to those who wait for the first scan.
     filters
-        Names that the reconstruction knows.
+        Names that the reconstruction knows; all of `tomolive.recon.filters` by default.
     """
+    if filters is None:
+        from tomolive.recon.filters import FILTERS as filters  # noqa: N811  a default, not a constant
     access = Access(token, read_only)
 
     @contextlib.asynccontextmanager

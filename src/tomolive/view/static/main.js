@@ -8,7 +8,7 @@ import { Levels } from "./levels.js";
 import { Panel } from "./panel.js";
 import { AXES, Positions } from "./planes.js";
 import { compose, save } from "./save.js";
-import { partial, TopLine } from "./topline.js";
+import { honesty, TopLine } from "./topline.js";
 
 const $ = (id) => document.getElementById(id);
 const view = readHash();
@@ -160,12 +160,13 @@ function caption(panel) {
   const { name, through } = panel.axes;
   const known = status.pictures[panel.plane];
   const badge = panel.figure.querySelector(".badge");
-  const words = through && panel.picture ? partial(status) : "";
-  badge.querySelector(".more").textContent = `: ${words}`;
-  badge.hidden = !words;
+  const [kind, words] = panel.picture ? honesty(status) : ["", ""];
+  badge.querySelector(".kind").textContent = kind;
+  badge.querySelector(".more").textContent = words && `: ${words}`;
+  badge.hidden = !kind || (kind === "partial" && !through);
   if (!known || !panel.picture) return panel.canvas.setAttribute("aria-label", `${name}: no picture yet`);
   const place = through ? `${through} ${panel.picture.position}` : `frame ${panel.picture.position}`;
-  const label = `${name} at ${place}, ${known.columns} by ${known.rows} pixels${words ? `, partial: ${words}` : ""}`;
+  const label = `${name} at ${place}, ${known.columns} by ${known.rows} pixels${kind ? `, ${kind} ${words}` : ""}`.trim();
   if (panel.canvas.getAttribute("aria-label") !== label) panel.canvas.setAttribute("aria-label", label);
 }
 

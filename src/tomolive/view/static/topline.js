@@ -32,15 +32,14 @@ export function arcPath(share) {
   return `M${ARC.x},${ARC.y} L${ARC.x - ARC.radius},${ARC.y} A${ARC.radius},${ARC.radius} 0 0 1 ${x.toFixed(2)},${y.toFixed(2)} Z`;
 }
 
-/** How much of the half turn a partial picture has seen; an empty string when the last projection is in. */
-export function partial(status) {
-  if (!["projections", "unreadable", "failed", "finished"].includes(status.state) || !status.frames_received) return "";
-  const complete = status.state === "finished" && status.coverage >= status.coverage_wanted - 1e-6;
-  if (complete) return "";
+/** What the pictures are not: ["previous scan", ""], ["partial", "94 of 180 degrees"], or ["", ""] if they are whole. */
+export function honesty(status) {
+  if (!status.frames_received) return ["previous scan", ""];
+  const seen = status.coverage / status.coverage_wanted;
+  const whole = status.frames_received >= (status.frames_planned ?? Infinity);
+  if ((whole || status.state === "finished") && seen > 0.98) return ["", ""];
   const degrees = (value) => number(Math.floor(value), 4);
-  const whole = status.frames_planned ? status.frames_received >= status.frames_planned : false;
-  if (whole && status.coverage >= status.coverage_wanted * 0.98) return "";
-  return `${degrees(status.coverage)} of ${degrees(status.coverage_wanted)} degrees`;
+  return ["partial", `${degrees(status.coverage)} of ${degrees(status.coverage_wanted)} degrees`];
 }
 
 export class TopLine {

@@ -1,0 +1,91 @@
+"""What axe-core finds on the page: nothing, in both colour schemes, with and without a scan."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+HERE = Path(__file__).parent
+AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, from npm; without it the test is skipped, except where CI promises it."""
+    if not AXE.exists() and shutil.which("npm"):
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, check=False)
+    if not AXE.exists():
+        reason = "no axe-core: run `npm ci` in tests/view"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return AXE.read_text()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("state", ["empty", "scanning", "view-only"])
+def test_axe_finds_nothing(
+    serve_page: Any, open_page: Any, scan: Any, wait: Callable[..., Any], axe: str, state: str, scheme: str
+) -> None:
+    """Labels, contrast, roles and target sizes are right in every state and both colour schemes."""
+    if state != "empty":
+        scan.publish(94, missing=((17, 18),), message="Projection 17 is missing.", lag_s=9.0)
+    page = open_page(serve_page(read_only=state == "view-only").url, color_scheme=scheme)
+    wait(lambda: page.locator("#link-words").inner_text() == "connected", "the connection")
+    if state != "empty":
+        wait(lambda: page.locator("body").get_attribute("data-empty") == "false", "pictures")
+    page.evaluate(axe)
+    found = page.evaluate(
+        "rules => axe.run(document, {runOnly: rules}).then(found => found.violations.map("
+        "v => ({id: v.id, help: v.help, nodes: v.nodes.map(n => n.html + ' ' + n.failureSummary)})))",
+        RULES,
+    )
+    assert not found, json.dumps(found, indent=2)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768), (1600, 900), (820, 1180)])
+def test_nothing_overflows(page_server: Any, open_page: Any, scan: Any, size: tuple[int, int]) -> None:
+    """At each size that is promised nothing is cut off sideways, and on a screen nothing scrolls."""
+    scan.publish(94, missing=((17, 18), (40, 44)))
+    page = open_page(page_server.url, *size)
+    page.wait_for_selector("body[data-empty=false]")
+    wide, high = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+    )
+    assert wide <= size[0]
+    assert high <= size[1] or size[0] < 900
+    cut = page.evaluate(
+        "[...document.querySelectorAll('header *, aside *, figcaption *')].filter(e => e.clientWidth > 1"
+        " && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflow !== 'visible'"
+        " && !e.matches('input, select')).map(e => e.id || e.className || e.tagName)"
+    )
+    assert cut == []
+
+
+def test_keyboard_reaches_every_control(page_server: Any, open_page: Any, scan: Any) -> None:
+    """Tab goes through all controls, and each shows that it has the focus."""
+    scan.publish(94)
+    page = open_page(page_server.url)
+    page.wait_for_selector("body[data-empty=false]")
+    seen = set()
+    for _ in range(70):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate(
+            "(e => e.id || e.getAttribute('aria-label') || e.innerText)(document.activeElement)"
+        ))  # fmt: skip
+        outline = page.evaluate(
+            "(e => e === document.body || getComputedStyle(e).outlineStyle !== 'none'"
+            " || e.matches('[role=slider], .switch input'))(document.activeElement)"
+        )
+        assert outline, "a control without a visible focus"
+    wanted = {"center", "estimate", "filter", "colors", "inverted", "freeze", "save", "Automatic"}
+    wanted |= {"Position of the YZ slice along x", "Brightest level", "0.1 pixels left", "Enlarge: XZ"}
+    assert wanted <= seen
