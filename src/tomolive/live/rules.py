@@ -9,34 +9,48 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from tomolive.config import Section
-from tomolive.errors import SettingsError
+from tomolive.errors import ScanError, SettingsError
+from tomolive.geometry import to_radians
 
 Kind = Literal["dark", "flat", "projection"]
 KINDS: tuple[Kind, ...] = ("dark", "flat", "projection")
 
 
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+"""One name or a list of them."""
+
+
 class AngleSource(Section):
     """One place where the angles of projections can be found; exactly one of the first four says which."""
 
-    data_key: tuple[str, ...] = Field(
-        (), description="data keys of the images' stream: event or file scalars"
-    )
+    data_key: Names = Field((), description="data keys of the images' stream: event or file scalars")
     data_key_in_start: str | None = Field(None, description="start key that holds the name of that data key")
-    monitor: tuple[str, ...] = Field((), description="streams of readings, interpolated at the frames' times")
+    monitor: Names = Field((), description="streams of readings, interpolated at the frames' times")
     start: str | None = Field(None, description="start key of the first angle; with `stop` and `count`")
     stop: str | None = None
     count: str | None = None
     endpoint: bool = Field(True, description="the last projection lies at `stop`, not one step before it")
-    reading: tuple[str, ...] = Field(("*",), description="data keys of the monitor that hold the angle")
-    times: tuple[str, ...] = Field((), description="data keys of the images' stream: seconds of each frame")
+    reading: Names = Field(("*",), description="data keys of the monitor that hold the angle")
+    times: Names = Field((), description="data keys of the images' stream: seconds of each frame")
     times_since: float = Field(0.0, description="Unix time at which these times begin; EPICS: 631152000")
     units: str | None = Field(None, description="where the data key has none; deg or rad")
+
+    @field_validator("units")
+    @classmethod
+    def _is_a_unit_of_angle(cls, units: str | None) -> str | None:
+        try:
+            to_radians(0.0, units or "deg")
+        except ScanError as error:
+            raise ValueError(str(error)) from None
+        return units
 
     @model_validator(mode="after")
     def _is_one_source(self) -> "AngleSource":
@@ -50,7 +64,7 @@ class AngleSource(Section):
 class FrameKinds(Section):
     """A number for each frame says what it is, as the image key of NXtomo does."""
 
-    data_key: tuple[str, ...]
+    data_key: Names
     values: dict[int, Kind | None]
 
 
@@ -77,21 +91,21 @@ class Rules(Section):
     match: tuple[dict[str, Any], ...] = Field(
         description="alternatives; in each, start key -> value, pattern or list of these, and all must hold"
     )
-    image_key: tuple[str, ...] = Field((), description="start keys that hold the camera's data key")
-    streams: dict[Kind, tuple[str, ...]] = Field({}, description="kind -> names of streams")
+    image_key: Names = Field((), description="start keys that hold the camera's data key")
+    streams: dict[Kind, Names] = Field({}, description="kind -> names of streams")
     streams_in_start: dict[Kind, str] = Field(
         {}, description="kind -> start key that holds the stream's name"
     )
     run_kinds: RunKinds | None = None
     frame_kinds: FrameKinds | None = None
-    references: tuple[str, ...] = Field((), description="start keys that hold the uid of a dark and flat run")
+    references: Names = Field((), description="start keys that hold the uid of a dark and flat run")
     angles: tuple[AngleSource, ...] = Field((), description="the first that applies is used")
-    planned: tuple[str, ...] = Field((), description="start keys that hold the number of projections")
+    planned: Names = Field((), description="start keys that hold the number of projections")
     angle_range: tuple[str, str] | None = Field(
         None, description="start keys of first and last angle, degrees"
     )
     pixel_size: tuple[Length, ...] = ()
-    sample: tuple[str, ...] = ("sample.name", "sample", "sample_name")
+    sample: Names = ("sample.name", "sample", "sample_name")
 
     def matches(self, start: Mapping[str, Any]) -> bool:
         """Return whether ``start`` is the start document of such a scan."""
