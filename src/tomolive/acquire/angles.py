@@ -35,8 +35,10 @@ def to_degrees(values: npt.NDArray, units: str | None) -> tuple[npt.NDArray[np.f
         return values, "degrees, taken from their range: no units attribute"
     if _is_degrees(units) and radians:
         return np.rad2deg(values), f"radians, taken from their range, although units say {units!r}"
+    if _is_degrees(units):
+        return values, f"units attribute {units!r}"
     degrees = np.rad2deg(to_radians(values, units))
-    if np.ptp(degrees) > 5000 and not _is_degrees(units):
+    if np.ptp(degrees) > 5000:
         return values, f"degrees, taken from their range, although units say {units!r}"
     return degrees, f"units attribute {units!r}"
 

@@ -5,12 +5,13 @@ camera and encoder. Darks, flats and single exposures run on the camera's own cl
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from ophyd_async.core import (
     StreamableDataProvider,
     StreamResourceDataProvider,
     StreamResourceInfo,
+    WatchableAsyncStatus,
     soft_signal_r_and_setter,
     soft_signal_rw,
 )
@@ -34,6 +36,8 @@ from ophyd_async.sim import SimMotor
 
 from tomolive.acquire.scene import Kind, Scene, kind_of
 from tomolive.acquire.swmr import Recorder
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PERIOD = 0.02
 """Seconds from exposure to exposure where a plan does not say."""
@@ -209,24 +213,40 @@ class _Acquire(DetectorAcquireLogic):
     announce: Callable[[int], None]
     look: Look
     line: TriggerLine | None
-    task: asyncio.Task[None] | None = field(default=None, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+    _failure: asyncio.Future[None] | None = field(default=None, init=False)
+
+    def expected_failure(self) -> asyncio.Future[None]:
+        """Return what will raise if the exposures that run, or those that come next, fail."""
+        if self._failure is None or self._failure.done():
+            self._failure = asyncio.get_running_loop().create_future()
+        return self._failure
 
     async def start_acquiring(self) -> None:
         kind, angle = await self.look()
         if not self.trigger.external:
-            self.task = asyncio.create_task(self._free_run(kind, angle))
+            self._task = asyncio.create_task(self._run(self._free_run(kind, angle)))
         elif self.line is not None:
             # Armed before this returns: no pulse that follows can be missed.
-            self.task = asyncio.create_task(self._follow(kind, self.line, self.line.arm()))
+            follow = self._follow(kind, self.line, self.line.arm())
+            self._task = asyncio.create_task(self._run(follow))
         else:
             raise RuntimeError("this detector is not wired to a trigger line")
 
     async def wait_for_idle(self) -> None:
-        await _finished(self.task)
+        await _finished(self._task)
 
     async def ensure_stopped(self) -> None:
-        await _cancel(self.task)
-        self.task = None
+        await _cancel(self._task)
+        self._task = None
+
+    async def _run(self, exposures: Coroutine[Any, Any, None]) -> None:
+        failure = self.expected_failure()
+        try:
+            await exposures
+        except Exception as error:
+            log.debug("exposures failed", exc_info=True)
+            failure.set_exception(error)
 
     async def _free_run(self, kind: Kind, angle: float) -> None:
         async for _ in _clock(self.trigger.number, self.trigger.period):
@@ -305,7 +325,30 @@ async def _open_beam() -> tuple[Kind, float]:
     return "flat", 0.0
 
 
-class Camera(StandardDetector):
+class _Detector(StandardDetector):
+    """A detector whose exposures can fail: it says so at once, and does not wait for frames in vain."""
+
+    def __init__(self, trigger: _Trigger, acquire: _Acquire, data: _Data, name: str) -> None:
+        self._acquire = acquire
+        self.add_detector_logics(trigger, acquire, data)
+        super().__init__(name=name)
+
+    def trigger(self) -> AsyncStatus[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return AsyncStatus(self._unless_failed(super().trigger()), self.name)
+
+    def complete(self) -> AsyncStatus[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return AsyncStatus(self._unless_failed(super().complete()), self.name)
+
+    async def _unless_failed(self, frames: WatchableAsyncStatus) -> None:
+        failure = self._acquire.expected_failure()
+        await asyncio.wait([frames.task, failure], return_when=asyncio.FIRST_COMPLETED)
+        if failure.done():
+            frames.task.cancel()
+            failure.result()
+        await frames
+
+
+class Camera(_Detector):
     """A camera that looks at a scene.
 
     Parameters
@@ -334,8 +377,7 @@ class Camera(StandardDetector):
         def see(kind: Kind, angles: Sequence[float]) -> npt.NDArray:
             return np.stack([scene.expose(kind, angle) for angle in angles])
 
-        self.add_detector_logics(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data)
-        super().__init__(name=name)
+        super().__init__(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data, name)
 
     @property
     def image_key(self) -> str:
@@ -343,7 +385,7 @@ class Camera(StandardDetector):
         return self.name
 
 
-class Encoder(StandardDetector):
+class Encoder(_Detector):
     """Latches the angle at each trigger into a file of its own, as a PandA does; data key ``Angle``."""
 
     angle_key = "Angle"
@@ -356,8 +398,7 @@ class Encoder(StandardDetector):
             del kind
             return np.asarray(angles, dtype=np.float64)
 
-        self.add_detector_logics(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data)
-        super().__init__(name=name)
+        super().__init__(trigger, _Acquire(trigger, recorder, see, data.announce, look, line), data, name)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What an HDF5 file holds, also behind links into other files, and which links lead nowhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,15 @@ def open_hdf5(path: Path) -> h5py.File:
         raise FileAccessError(f"cannot open {path}: {error}; is it still being written?") from None
 
 
-def walk(file: h5py.File) -> Tree:
-    """Return every dataset of ``file`` under every path that leads to it."""
+def walk(file: h5py.File, also: Iterable[str] = ()) -> Tree:
+    """Return the datasets of ``file``, each under one path at least, and ``also``."""
     datasets: dict[str, h5py.Dataset] = {}
     broken: dict[str, str] = {}
     _walk(file, "", datasets, broken, set())
+    for path in also:
+        with suppress(KeyError, OSError):
+            if isinstance(item := file[path], h5py.Dataset):
+                datasets[path] = item
     return Tree(datasets, broken)
 
 

@@ -29,6 +29,19 @@ class Paths:
     flats: str | None = None
     darks: str | None = None
 
+    def absolute(self) -> "Paths":
+        """Return the same paths from the root group on."""
+        pairs = ((option.name, getattr(self, option.name)) for option in fields(self))
+        return Paths(**{n: p if p is None or _is_range(p) else "/" + p.lstrip("/") for n, p in pairs})
+
+    def given(self) -> list[str]:
+        """Return those that are given."""
+        return [path for option in fields(self) if (path := getattr(self, option.name)) is not None]
+
+
+def _is_range(text: str) -> bool:
+    return ":" in text and not text.startswith("/")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -52,7 +65,7 @@ def find_layout(tree: Tree, given: Paths) -> Layout:
     """
     for option in fields(given):
         path = getattr(given, option.name)
-        if path is not None and not (option.name == "angles" and ":" in path):
+        if path is not None and not (option.name == "angles" and _is_range(path)):
             _require(tree, path, "--" + option.name.replace("_", "-"))
     found = _data_exchange(tree, given) or _image_keys(tree, given) or _data_with_angles(tree, given)
     if found is None:

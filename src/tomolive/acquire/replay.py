@@ -50,8 +50,6 @@ def replay_plan(scan: ScanFile, folder: Path, rate: float, style: Style = "async
     rate
         frames a second.
     """
-    if not rate > 0:
-        raise ScanError(f"the rate must be positive, got {rate} frames/s")
     details = {key: value for key, value in scan.details.items() if key != "sample"}
     plan = Scan(
         scan.angles.tolist(),
@@ -101,6 +99,8 @@ def run_replay(
     FileAccessError, UnknownLayoutError, ScanError
         if the file cannot be used.
     """
+    if not rate > 0:
+        raise ScanError(f"the rate must be positive, got {rate} frames/s")
     with open_scan(file, paths) as scan:
         for line in scan.describe():
             say(line)

@@ -71,11 +71,8 @@ class Stack:
                 return self._dataset[indices[0] : indices[-1] + 1]
             return self._dataset[indices]
         except OSError as error:
-            hint = (
-                "; pip install 'tomolive[formats]' reads more kinds of compression"
-                if "filter" in str(error)
-                else ""
-            )
+            unknown = "required filter" in str(error) or "plugin" in str(error)
+            hint = "; pip install 'tomolive[formats]' reads more kinds of compression" if unknown else ""
             raise FileAccessError(f"cannot read frame {indices[0]} of {self.path}: {error}{hint}") from None
 
 
@@ -118,9 +115,11 @@ class ScanFile:
                 size = f"{len(stack)} frames of {stack.rows} x {stack.columns}, {stack.dtype}"
                 lines.append(f"  {name:<12} {size}, {stack.path}")
         lines.append(f"  {'angles':<12} {first:g} to {last:g} degrees, {self.layout.angles}")
+        if "sample" in self.details:
+            lines.append(f"  {'sample':<12} {self.details['sample']}")
         lines += [
-            f"  {label:<12} {self.details[key]} {self.details.get(f'{key}_units', '')}".rstrip()
-            for label, key in (("sample", "sample"), ("pixel size", "pixel_size"), ("energy", "energy"))
+            f"  {label:<12} {self.details[key]:g} {self.details[key + '_units']}"
+            for label, key in (("pixel size", "pixel_size"), ("energy", "energy"))
             if key in self.details
         ]
         return lines + [f"  note: {note}" for note in self.notes]
@@ -157,7 +156,8 @@ def open_scan(path: Path, paths: Paths | None = None) -> ScanFile:
 
 
 def _read_scan(path: Path, file: h5py.File, paths: Paths) -> ScanFile:
-    tree = walk(file)
+    paths = paths.absolute()
+    tree = walk(file, paths.given())
     layout = find_layout(tree, paths)
     projections, flats, darks, notes = _stacks(tree, layout)
     angles, how = _angles(tree, layout, projections)
@@ -178,6 +178,7 @@ def _stacks(tree: Tree, layout: Layout) -> tuple[Stack, Stack | None, Stack | No
             f"{layout.data} is {data.shape} {data.dtype}: expected numbers, (frames, rows, columns), "
             "2 frames or more; pass another --data"
         )
+    _require_sources(data, layout.data)
     if layout.image_key is None:
         projections = Stack(data, layout.data)
         flats, darks = (_reference(tree, p, projections) for p in (layout.flats, layout.darks))
@@ -195,6 +196,17 @@ def _stacks(tree: Tree, layout: Layout) -> tuple[Stack, Stack | None, Stack | No
     notes = [f"{left} frames marked as invalid (image_key {INVALID} or unknown) are left out"] if left else []
     stacks = {value: Stack(data, layout.data, found) for value, found in chosen.items() if len(found)}
     return stacks[PROJECTION], stacks.get(FLAT), stacks.get(DARK), notes
+
+
+def _require_sources(dataset: h5py.Dataset, path: str) -> None:
+    """Refuse a virtual dataset whose files are gone: HDF5 reads zeros there, and says nothing."""
+    if not dataset.is_virtual:
+        return
+    home = Path(dataset.file.filename).parent
+    for source in dataset.virtual_sources():
+        name = Path(source.file_name)
+        if source.file_name != "." and not (home / name).exists() and not name.exists():
+            raise ScanError(f"frames of {path} are in {name}, which is not there")
 
 
 def _reference(tree: Tree, path: str | None, projections: Stack) -> Stack | None:

@@ -20,4 +20,5 @@ def check(file: Path, **paths: str | None) -> None:
         click.echo("\n".join(scan.describe()))
         for path, target in scan.tree.broken.items():
             click.echo(f"  note: {path} leads to {target}, which is not there; not needed")
-        click.echo(f"replay it with: tomolive replay {file}")
+        given = [f"--{name.replace('_', '-')} {path}" for name, path in paths.items() if path is not None]
+        click.echo(" ".join(["replay it with: tomolive replay", str(file), *given]))

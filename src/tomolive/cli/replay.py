@@ -44,7 +44,10 @@ def replay(
     tomolive check FILE says what was found.
     """
     from tomolive.acquire.layouts import Paths
+    from tomolive.acquire.scanfile import open_scan
 
+    # A file that cannot be used is told before anything is started.
+    open_scan(file, Paths(**paths)).close()
     if hub is None:
         from tomolive.acquire.scanfile import open_scan
         from tomolive.demo.folder import Folder
