@@ -1,4 +1,4 @@
-"""``tomolive hub``, ``watch``, ``journal``, ``spool`` and ``keys``."""
+"""``tomolive hub`` and ``tomolive watch``."""
 
 from pathlib import Path
 
@@ -98,62 +98,3 @@ def _bytes(text: str) -> int:
         return int(float(number) * (1 << shift))
     except ValueError:
         raise SettingsError(f"{text!r} is not a size such as 500M or 20G") from None
-
-
-@click.group()
-def keys() -> None:
-    """Make CURVE keys, and say who may connect to the hub and what for."""
-
-
-@keys.command("server")
-@click.argument("folder", type=FOLDER)
-def keys_server(folder: Path) -> None:
-    """Make the keys of a hub in FOLDER; start it with `tomolive hub --keys FOLDER`."""
-    from tomolive.stream import keys as keyring
-
-    click.echo(f"made {keyring.make_server(folder)}; every client needs this file")
-
-
-@keys.command("client")
-@click.argument("folder", type=FOLDER)
-@click.option("--server-key", type=click.Path(path_type=Path, dir_okay=False), help="The hub's server.key.")
-def keys_client(folder: Path, server_key: Path | None) -> None:
-    """Make the keys of a client in FOLDER; use them with TOMOLIVE_KEYS=FOLDER."""
-    from tomolive.stream import keys as keyring
-
-    public = keyring.make_client(folder, server_key)
-    click.echo(f"made {public}; give it to the hub: tomolive keys allow HUB_FOLDER NAME {public}")
-
-
-@keys.command("allow")
-@click.argument("folder", type=FOLDER)
-@click.argument("name")
-@click.argument("public_key", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--right", type=click.Choice(["publish", "consume", "both"]), default="both", show_default=True)
-def keys_allow(folder: Path, name: str, public_key: Path, right: str) -> None:
-    """Let the client of PUBLIC_KEY connect to the hub of FOLDER, under NAME."""
-    from tomolive.stream import keys as keyring
-
-    file = keyring.allow(folder, name, right, public_key)
-    click.echo(f"{name} may {'publish and consume' if right == 'both' else right}: {file}")
-
-
-@keys.command("revoke")
-@click.argument("folder", type=FOLDER)
-@click.argument("name")
-def keys_revoke(folder: Path, name: str) -> None:
-    """Let the client NAME no longer connect to the hub of FOLDER."""
-    from tomolive.stream import keys as keyring
-
-    keyring.revoke(folder, name)
-    click.echo(f"{name} may no longer connect")
-
-
-@keys.command("list")
-@click.argument("folder", type=FOLDER)
-def keys_list(folder: Path) -> None:
-    """Show who may connect to the hub of FOLDER, and what for."""
-    from tomolive.stream import keys as keyring
-
-    for file, right in keyring.clients(folder):
-        click.echo(f"{file.stem:<24} {right}")

@@ -124,10 +124,10 @@ class _Carriage:
                 self._hello_due = now + _HELLO_SECONDS
             return
         while (room := session.room) > 0:
-            batch = spool.read(session.next, min(room, _BATCH_DOCUMENTS), _BATCH_BYTES)
+            batch = spool.read(session.next, min(room, _BATCH_DOCUMENTS), min(_BATCH_BYTES, session.largest))
             if not batch.count:
                 break
-            if len(batch.data) > session.largest and batch.count == 1:
+            if len(batch.data) > session.largest:
                 self._skip(batch.first, len(batch.data))
                 return
             head = session.publish(batch.count, len(batch.data), spool.waiting)
@@ -186,9 +186,13 @@ class _Carriage:
                 self._hello_due = 0.0
 
     def _tell(self, *parts: bytes) -> bool:
-        """Send if there is a connection."""
+        """Send if there is a connection.
+
+        With a copy, always: sending without one needs a thread that the end of the process stops before the
+        last documents have gone out.
+        """
         try:
-            self._dealer.send_multipart(parts, zmq.DONTWAIT, copy=len(parts[-1]) < 65536)
+            self._dealer.send_multipart(parts, zmq.DONTWAIT)
         except zmq.Again:
             return False
         return True

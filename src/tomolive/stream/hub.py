@@ -170,6 +170,7 @@ class Hub:
         if now >= self._chores_due:
             self._chores_due = now + _CHORES_SECONDS
             self.exchange.forget_silent(now)
+            self.journal.retain()
             self._measure()
         return more
 

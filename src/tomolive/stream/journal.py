@@ -101,7 +101,10 @@ class Journal:
         """
         self.folder = folder
         self._fsync: Fsync = fsync
-        self._segment_bytes, self._keep_bytes, self._keep_seconds = segment_bytes, keep_bytes, keep_seconds
+        self._keep_bytes, self._keep_seconds = keep_bytes, keep_seconds
+        if keep_bytes is not None:  # whole segments are let go of, so they must be small beside what is kept
+            segment_bytes = min(segment_bytes, keep_bytes // 8)
+        self._segment_bytes = segment_bytes
         self._lock_fd = lock(folder)
         try:
             self.publishers: dict[bytes, int] = {}
@@ -202,10 +205,11 @@ class Journal:
             self._file.close()
             self._file = file
         self._segments.append(fresh)
-        self._retain()
+        self.retain()
         return fresh
 
-    def _retain(self) -> None:
+    def retain(self) -> None:
+        """Let go of the oldest segments beyond the size or age that is kept."""
         oldest_wanted = time.time() - self._keep_seconds if self._keep_seconds else 0.0
         while len(self._segments) > 1:
             oldest = self._segments[0]
