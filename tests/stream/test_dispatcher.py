@@ -165,8 +165,9 @@ def test_documents_that_are_no_longer_kept_are_counted(
         publish(*make_run(0)[0])
         wait_for(lambda: len(listener.documents) == 1)
         listener.stop()
-        for name, doc in make_run(500):
+        for number, (name, doc) in enumerate(make_run(500)):
             publish(name, doc)
+            assert number % 50 or publish.flush(TIMEOUT)
         assert publish.flush(TIMEOUT)
     assert hub.hub.journal.first > 1
     with caplog.at_level(logging.ERROR):
