@@ -1,5 +1,6 @@
 """``tomolive demo``: everything on this machine, with a simulated beamline."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -59,4 +60,4 @@ def demo(
         again=True,
         keep=keep,
     )
-    run(plan, click.echo, json_file)
+    sys.exit(run(plan, click.echo, json_file))

@@ -60,8 +60,7 @@ def replay(
             part for name, path in paths.items() if path for part in (f"--{name.replace('_', '-')}", path)
         ]
         scan = ["replay", str(file), "--rate", str(rate), "--style", style, "--dir", str(folder.data), *given]
-        run(Plan(lambda _: scan, folder, page, center, once), click.echo, json_file)
-        return
+        sys.exit(run(Plan(lambda _: scan, folder, page, center, once), click.echo, json_file))
 
     from tomolive.acquire.replay import run_replay
     from tomolive.acquire.session import Session

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,8 +80,20 @@ class Running:
         return new.pop()
 
 
-def run(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
-    """Do what ``plan`` says until it is done, or until KeyboardInterrupt; return the last scan's report.
+def run(plan: Plan, say: Say, json_file: Path | None = None) -> int:
+    """Do what ``plan`` says until it is done, or until Ctrl-C or SIGTERM; return the exit code."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        run_scans(plan, say, json_file)
+    except KeyboardInterrupt:
+        say("stopped; every process has ended")
+        return 130
+    return 0
+
+
+def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
+    """Start the services, take the scans, report each; return the last report.
 
     Raises
     ------
