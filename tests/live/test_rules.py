@@ -57,12 +57,12 @@ def test_the_start_document_chooses(start, name):
 
 def test_rules_of_ones_own(mine):
     """Alternatives, patterns and paths into the start document."""
-    assert mine.matches({"beamline": "P05", "plan_name": "tomo_fly"})
-    assert not mine.matches({"beamline": "P05", "plan_name": "count"})
-    assert not mine.matches({"beamline": "P06", "plan_name": "tomo_fly"})
-    assert mine.matches({"proposal": {"kind": "tomography"}})
-    assert not mine.matches({"proposal": "tomography"})
-    kinds = [mine.kind_of_stream({}, name) for name in ("beam_off", "open_2", "fly", "baseline")]
+    assert mine.why({"beamline": "P05", "plan_name": "tomo_fly"})
+    assert not mine.why({"beamline": "P05", "plan_name": "count"})
+    assert not mine.why({"beamline": "P06", "plan_name": "tomo_fly"})
+    assert mine.why({"proposal": {"kind": "tomography"}})
+    assert not mine.why({"proposal": "tomography"})
+    kinds = [mine.kind_of_stream({}, name)[0] for name in ("beam_off", "open_2", "fly", "baseline")]
     assert kinds == ["dark", "flat", "projection", None]
 
 

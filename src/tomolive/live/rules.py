@@ -107,24 +107,25 @@ class Rules(Section):
     pixel_size: tuple[Length, ...] = ()
     sample: Names = ("sample.name", "sample", "sample_name")
 
-    def matches(self, start: Mapping[str, Any]) -> bool:
-        """Return whether ``start`` is the start document of such a scan."""
-        return any(
-            all(_holds(lookup(start, key), wanted) for key, wanted in alternative.items())
-            for alternative in self.match
-        )
+    def why(self, start: Mapping[str, Any]) -> str:
+        """Return by what ``start`` is the start document of such a scan, in words; empty if it is not."""
+        for alternative in self.match:
+            if all(_holds(lookup(start, key), wanted) for key, wanted in alternative.items()):
+                return " and ".join(f"{key} is {lookup(start, key)!r}" for key in alternative)
+        return ""
 
-    def kind_of_stream(self, start: Mapping[str, Any], stream: str) -> Kind | None:
-        """Return what the images of ``stream`` are, or None if the rules do not say."""
+    def kind_of_stream(self, start: Mapping[str, Any], stream: str) -> tuple[Kind | None, str]:
+        """Return what the images of ``stream`` are, and by what; None if the rules do not say."""
         for kind, key in self.streams_in_start.items():
             if lookup(start, key) == stream:
-                return kind
+                return kind, f"{key} names this stream"
         for kind, patterns in self.streams.items():
             if first_match([stream.lower()], patterns):
-                return kind
+                return kind, "by its name"
         if self.run_kinds:
-            return self.run_kinds.values.get(str(lookup(start, self.run_kinds.key)))
-        return None
+            value = str(lookup(start, self.run_kinds.key))
+            return self.run_kinds.values.get(value), f"{self.run_kinds.key} is {value!r}"
+        return None, ""
 
     def first_of(self, start: Mapping[str, Any], keys: Sequence[str]) -> Any:
         """Return the value of the first of ``keys`` that the start document has, or None."""
@@ -183,7 +184,7 @@ def load_rules(path: Path) -> Rules:
 
 def choose(rules: Sequence[Rules], start: Mapping[str, Any]) -> Rules | None:
     """Return the first rule set that matches the start document, or None: no tomography scan."""
-    return next((rule for rule in rules if rule.matches(start)), None)
+    return next((rule for rule in rules if rule.why(start)), None)
 
 
 def _parse(text: str, where: str) -> Rules:

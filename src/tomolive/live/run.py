@@ -65,7 +65,7 @@ class Scan:
         self.references = _uids(rules.first_of(start, rules.references))
         self.coverage_wanted = _coverage_wanted(start, rules)
         self.streams: dict[str, ImageStream] = {}
-        self.monitors: dict[str, tuple[str, MonitorAngles]] = {}
+        self.monitors: dict[str, MonitorAngles] = {}
         self.data_keys: dict[str, str] = {}
         self.camera: str | None = None
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()

@@ -4,6 +4,7 @@
 run's uid; which frames are what is told by :mod:`tomolive.live.rules`.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -15,18 +16,19 @@ import numpy.typing as npt
 from tomolive.errors import ScanError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.pairing import Paired
-from tomolive.live.rules import AngleSource, Kind, Rules, choose, first_match, shipped_rules
+from tomolive.live.rules import Kind, Rules, choose, first_match, shipped_rules
 from tomolive.live.run import Batch, Note, Output, Scan, in_words
 from tomolive.live.streams import (
     Column,
     ImageStream,
     MonitorAngles,
-    angle_column,
     choose_camera,
+    find_angles,
     find_scalar,
     frames_per_event,
-    planned_angles,
 )
+
+log = logging.getLogger(__name__)
 
 _WAITING_LIMIT = 1 << 30
 _RUNS_KEPT = 16
@@ -73,6 +75,9 @@ class ScanReader:
             return getattr(self, f"_{name}")(scan, doc)
         except ScanError as error:
             return scan.fail(str(error))
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            log.exception("a %s document of run %s", name, scan.run_uid)
+            return scan.fail(f"a {name} document is not understood: {type(error).__name__}: {error}")
 
     def frames(self, frames: Frames) -> list[Output]:
         """Take frames, or scalars that lay in a file."""
@@ -146,7 +151,7 @@ class ScanReader:
         scan = self._scans[doc["uid"]] = Scan(doc, rules)
         for uid in [uid for uid, old in self._scans.items() if old.closed or old.failure][:-_RUNS_KEPT]:
             self._forget_documents(self._scans.pop(uid))
-        return [scan.note(f"understood by the rules {rules.name!r}", problem=False)]
+        return [scan.note(f"a scan by the rules {rules.name!r}: {rules.why(doc)}", problem=False)]
 
     def _descriptor(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         if doc["uid"] in self._scan_of:
@@ -154,36 +159,37 @@ class ScanReader:
         self._scan_of[doc["uid"]] = scan
         name, rules = doc.get("name", "primary"), scan.rules
         cameras = choose_camera(rules, scan.start, doc)
-        kind = rules.kind_of_stream(scan.start, name)
-        frame_kind = None
-        if kind is None and rules.frame_kinds:
-            frame_kind = find_scalar(rules.frame_kinds.data_key, doc)
-        if kind is None and frame_kind is None:
+        kind, why = rules.kind_of_stream(scan.start, name)
+        kind_column = None if kind else _kind_column(rules, doc)
+        if kind is None and kind_column is None:
             self._add_monitor(scan, name, doc)
             return (
                 [scan.note(f"stream {name!r} holds images of no known kind; left alone")] if cameras else []
             )
         if not cameras:
             return [scan.note(f"stream {name!r} should hold {kind}s, but has no images")]
-        return self._add_stream(scan, name, kind, frame_kind, cameras, doc)
+        if kind_column:
+            why = f"{kind_column.data_key!r} says it for each frame"
+        return self._add_stream(scan, doc, cameras, kind, kind_column, why)
 
     def _add_monitor(self, scan: Scan, name: str, doc: Mapping[str, Any]) -> None:
         for source in scan.rules.angles:
             key = find_scalar(source.reading, doc) if first_match([name], source.monitor) else None
             if key:
                 units = doc["data_keys"][key].get("units") or source.units or "deg"
-                scan.monitors[doc["uid"]] = (key, MonitorAngles(units))
+                scan.monitors[doc["uid"]] = MonitorAngles(name, key, units)
 
     def _add_stream(
         self,
         scan: Scan,
-        name: str,
-        kind: Kind | None,
-        frame_kind: str | None,
-        cameras: list[str],
         doc: Mapping[str, Any],
+        cameras: list[str],
+        kind: Kind | None,
+        kind_column: Column | None,
+        why: str,
     ) -> list[Output]:
         out: list[Output] = []
+        name = doc.get("name", "primary")
         if scan.camera is None:
             scan.camera = cameras[0]
             if len(cameras) > 1:
@@ -191,12 +197,10 @@ class ScanReader:
                 out.append(scan.note(f"several cameras: {scan.camera} is reconstructed, {others} is not"))
         if scan.camera not in cameras:
             return [*out, scan.note(f"stream {name!r} is of another camera, {cameras[0]}; left alone")]
-        columns = [Column("kind", frame_kind)] if frame_kind else []
-        monitor = angles = None
+        angles = None
         if kind in (None, "projection"):
-            column, monitor, angles, times = self._angles(scan, doc)
-            columns += [c for c in (column, times) if c]
-            if not (column or monitor or angles is not None):
+            angles = find_angles(scan.rules, scan.start, scan.monitors.values(), doc)
+            if angles is None:
                 out.append(scan.note(f"the angles of stream {name!r} are not in its documents"))
         stream = ImageStream(
             name,
@@ -204,27 +208,13 @@ class ScanReader:
             kind,
             per_event=frames_per_event(doc["data_keys"][scan.camera], image=True),
             base=_STREAM_STRIDE * sum(s.kind in (None, "projection") for s in scan.streams.values()),
-            columns=columns,
-            monitor=monitor,
+            why=why,
+            kind_column=kind_column,
             angles=angles,
             limit_bytes=self._limit,
         )
         scan.streams[doc["uid"]] = stream
         return out
-
-    def _angles(
-        self, scan: Scan, doc: Mapping[str, Any]
-    ) -> tuple[Column | None, MonitorAngles | None, npt.NDArray[np.float64] | None, Column | None]:
-        """Return the first source that applies: a column, a monitor (with its times), or planned angles."""
-        for source in scan.rules.angles:
-            if column := angle_column(source, scan.start, doc):
-                return column, None, None, None
-            if source.monitor and scan.monitors:
-                monitor = next(iter(scan.monitors.values()))[1]
-                return None, monitor, None, _time_column(source, doc)
-            if (angles := planned_angles(source, scan.start)) is not None:
-                return None, None, angles, None
-        return None, None, None, None
 
     def _event(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         if doc["descriptor"] in scan.monitors:
@@ -236,7 +226,7 @@ class ScanReader:
         if stream.image_key in doc["data"]:
             first, last = index * stream.per_event, (index + 1) * stream.per_event
             self._announce(scan, stream, first, last)
-            if stream.monitor and not any(c.meaning == "time" for c in stream.columns.values()):
+            if stream.monitor and stream.angles and stream.angles.times is None:
                 stream.monitor.add_times(first, _frame_times(doc, stream.image_key, stream.per_event))
         for key, column in stream.columns.items():
             if key in doc["data"] and not isinstance(doc["data"][key], str):
@@ -244,8 +234,9 @@ class ScanReader:
         return self._paired(scan, stream)
 
     def _monitor_event(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
-        key, monitor = scan.monitors[doc["descriptor"]]
-        monitor.add_reading(doc["timestamps"].get(key, doc["time"]), float(doc["data"][key]))
+        monitor = scan.monitors[doc["descriptor"]]
+        when = doc["timestamps"].get(monitor.data_key, doc["time"])
+        monitor.add_reading(float(when), float(doc["data"][monitor.data_key]))
         return [out for s in scan.streams.values() if s.monitor is monitor for out in self._paired(scan, s)]
 
     def _stream_resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
@@ -320,7 +311,7 @@ class ScanReader:
             first += stream.base
             scan.received.add(first, first + b - a)
             scan.missing.discard(first, first + b - a)
-            if stream.has_angles:
+            if stream.angles:
                 angles = paired.numbers["angle"][a:b].copy()
                 degrees = np.rad2deg(angles)
                 scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
@@ -350,12 +341,11 @@ class ScanReader:
             del self._scan_of[uid]
 
 
-def _time_column(source: AngleSource, descriptor: Mapping[str, Any]) -> Column | None:
-    key = find_scalar(source.times, descriptor)
+def _kind_column(rules: Rules, descriptor: Mapping[str, Any]) -> Column | None:
+    key = find_scalar(rules.frame_kinds.data_key, descriptor) if rules.frame_kinds else None
     if key is None:
         return None
-    each = frames_per_event(descriptor["data_keys"][key], image=False)
-    return Column("time", key, each, since=source.times_since)
+    return Column("kind", key, frames_per_event(descriptor["data_keys"][key], image=False))
 
 
 def _frame_times(event: Mapping[str, Any], image_key: str, count: int) -> npt.NDArray[np.float64]:

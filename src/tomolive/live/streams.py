@@ -1,6 +1,6 @@
 """One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +32,8 @@ class Column:
 class MonitorAngles:
     """Angles at the frames' times, from readings of the stage that come in a stream of their own."""
 
-    def __init__(self, units: str) -> None:
+    def __init__(self, stream: str, data_key: str, units: str) -> None:
+        self.stream, self.data_key = stream, data_key
         self._units = units
         self._times: list[float] = []
         self._values: list[float] = []
@@ -68,6 +69,20 @@ class MonitorAngles:
                 self._asked.append((first + known, wanted[known:]))
 
 
+@dataclass(frozen=True, eq=False)
+class AngleOrigin:
+    """Where the angles of one stream come from: a column, a monitor, or what was planned."""
+
+    told: str
+    """In plain words."""
+    column: Column | None = None
+    monitor: MonitorAngles | None = None
+    times: Column | None = None
+    """Of the frames, for a monitor; None: the times of the events."""
+    planned: npt.NDArray[np.float64] | None = None
+    """(n,), radians."""
+
+
 class ImageStream:
     """The frames of one camera in one stream of one run.
 
@@ -79,6 +94,12 @@ class ImageStream:
         frames for each event (or index of a stream_datum).
     base
         number of the stream's first frame within the scan.
+    why
+        by what the kind is known, in words.
+    kind_column
+        what says it for each frame, if ``kind`` does not.
+    angles
+        where they come from; None: the stream has none.
     """
 
     def __init__(
@@ -89,24 +110,24 @@ class ImageStream:
         *,
         per_event: int,
         base: int,
-        columns: Sequence[Column],
-        monitor: MonitorAngles | None,
-        angles: npt.NDArray[np.float64] | None,
+        why: str,
+        kind_column: Column | None,
+        angles: AngleOrigin | None,
         limit_bytes: int,
     ) -> None:
         self.name, self.image_key = name, image_key
         self.kind: Kind | None = kind
-        self.per_event, self.base, self.monitor = per_event, base, monitor
-        self.columns = {column.data_key: column for column in columns}
+        self.per_event, self.base, self.why, self.angles = per_event, base, why, angles
+        self.monitor = angles.monitor if angles else None
+        columns = [kind_column, *([angles.column, angles.times] if angles else [])]
+        self.columns = {column.data_key: column for column in columns if column}
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
-        names = {c.meaning for c in columns if c.meaning != "time"}
-        self.has_angles = "angle" in names or monitor is not None or angles is not None
-        if self.has_angles:
-            names.add("angle")
-        self.pairing = Pairing(names, limit_bytes)
-        if angles is not None:
-            self.pairing.add_numbers("angle", 0, angles)
-        self._planned = None if angles is None else len(angles)
+        needed = [name for name, needs in (("kind", kind_column), ("angle", angles)) if needs]
+        self.pairing = Pairing(needed, limit_bytes)
+        self._planned: int | None = None
+        if angles and angles.planned is not None:
+            self.pairing.add_numbers("angle", 0, angles.planned)
+            self._planned = len(angles.planned)
 
     def announce(self, first: int, last: int) -> list[tuple[int, int]]:
         """Documents promise frames ``[first, last)``; return those that are new.
@@ -179,16 +200,36 @@ def find_scalar(patterns: Sequence[str], descriptor: Mapping[str, Any]) -> str |
     return first_match([key for key, spec in keys.items() if not _is_image(spec)], patterns)
 
 
-def angle_column(
-    source: AngleSource, start: Mapping[str, Any], descriptor: Mapping[str, Any]
-) -> Column | None:
-    """Return the data key of ``descriptor`` in which ``source`` finds angles, or None.
+def find_angles(
+    rules: Rules, start: Mapping[str, Any], monitors: Iterable[MonitorAngles], descriptor: Mapping[str, Any]
+) -> AngleOrigin | None:
+    """Return the first source of angles that applies to a stream.
 
     Raises
     ------
     ScanError
         if the angles' unit is not known.
     """
+    for source in rules.angles:
+        if column := _angle_column(source, start, descriptor):
+            external = "external" in descriptor["data_keys"][column.data_key]
+            where = "in a file" if external else "in each event"
+            return AngleOrigin(f"{column.data_key!r} {where}, {column.units}", column=column)
+        for monitor in monitors:
+            if first_match([monitor.stream], source.monitor):
+                times = _time_column(source, descriptor)
+                when = f"at the times {times.data_key!r}" if times else "at the times of the events"
+                told = f"{monitor.data_key!r} of the stream {monitor.stream!r}, interpolated {when}"
+                return AngleOrigin(told, monitor=monitor, times=times)
+        if (angles := _planned_angles(source, start)) is not None:
+            told = f"planned: {source.start}, {source.stop} and {source.count} of the start document"
+            return AngleOrigin(told, planned=angles)
+    return None
+
+
+def _angle_column(
+    source: AngleSource, start: Mapping[str, Any], descriptor: Mapping[str, Any]
+) -> Column | None:
     named = source.data_key_in_start and lookup(start, source.data_key_in_start)
     key = find_scalar([str(named)] if named else source.data_key, descriptor)
     if key is None:
@@ -201,8 +242,15 @@ def angle_column(
     return Column("angle", key, frames_per_event(spec, image=False), units)
 
 
-def planned_angles(source: AngleSource, start: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
-    """Return the angles (n,) in radians that the start document promises, or None."""
+def _time_column(source: AngleSource, descriptor: Mapping[str, Any]) -> Column | None:
+    key = find_scalar(source.times, descriptor)
+    if key is None:
+        return None
+    each = frames_per_event(descriptor["data_keys"][key], image=False)
+    return Column("time", key, each, since=source.times_since)
+
+
+def _planned_angles(source: AngleSource, start: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
     if not source.start:
         return None
     first, last, count = (lookup(start, str(key)) for key in (source.start, source.stop, source.count))
