@@ -4,7 +4,9 @@ import itertools
 import math
 import time
 from collections.abc import Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from tomolive.errors import UnknownLayoutError
 from tomolive.files.readers.base import Array, BeingWrittenError, NotReadyError, Source, stamp
+from tomolive.files.readers.decompress import Decode, decoder_for
 from tomolive.files.readers.hdf5_state import Hdf5State, examine
 
 CLOSE_FIRST = "images become readable when the detector closes the file"
@@ -65,6 +68,9 @@ class Hdf5Reader:
         if self._file is not None:
             self._file.close()
         self._file = self._dataset = None
+        # Taken out of the cache, so that another read makes new threads.
+        if (threads := self.__dict__.pop("_threads", None)) is not None:
+            threads.shutdown()
 
     def _open(self) -> h5py.Dataset:
         path = self._source.confine(self._source.path)
@@ -109,8 +115,11 @@ class Hdf5Reader:
             rows = range(*lead.indices(len(dataset)))[first:last]
             _require_written(dataset, rows[0], rows[-1] + 1)
             return dataset[(slice(rows[0], rows[-1] + 1, rows.step), *self._slices[1:])]
-        if dataset.chunks == (1, *dataset.shape[1:]) and not _filters(dataset):
-            return self._read_chunks(dataset, first, last)
+        if dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:]:
+            if _filters(dataset) and self._source.threads > 1 and (decode := decoder_for(dataset)):
+                return self._decompress(dataset, decode, first, last)
+            if dataset.chunks[0] == 1 and not _filters(dataset):
+                return self._read_chunks(dataset, first, last)
         _require_written(dataset, first, last)
         out = self._source.empty((last - first, *dataset.shape[1:]), dataset.dtype)
         dataset.read_direct(out, np.s_[first:last])
@@ -136,6 +145,36 @@ class Hdf5Reader:
                     return out[:row]
                 dataset.id.read_direct_chunk((first + row, *corner), out=place)
         return out
+
+    def _decompress(self, dataset: h5py.Dataset, decode: Decode, first: int, last: int) -> Array:
+        """Fetch chunks of whole frames one after the other, and decompress them side by side."""
+        deep, *tile = dataset.id.get_create_plist().get_chunk()
+        out = self._source.empty((last - first, *dataset.shape[1:]), dataset.dtype)
+
+        def place(top: int, stored: bytes, mask: int) -> None:
+            chunk = decode(stored, mask).view(dataset.dtype).reshape(deep, *tile)
+            a, b = max(top, first), min(top + deep, last)
+            out[a - first : b - first] = chunk[a - top : b - top]
+
+        jobs: list[Future[None]] = []
+        there = last
+        for top in range(first // deep * deep, last, deep):
+            corner = (top, *(0 for _ in tile))
+            if not _is_written(dataset, corner):
+                there = max(top, first)
+                break
+            mask, stored = dataset.id.read_direct_chunk(corner)
+            jobs.append(self._threads.submit(place, top, stored, mask))
+        for job in jobs:
+            job.result()
+        if there == first:
+            dataset.refresh()
+            raise NotReadyError(_unwritten(dataset, first), only=True)
+        return out[: there - first]
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._source.threads, thread_name_prefix="decompress")
 
     def _refuse_unwritten(self, dataset: h5py.Dataset, block: Array) -> None:
         """Refuse fill values out of a file that has no mark, lock or chunks to say that it is unfinished."""
