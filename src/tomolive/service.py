@@ -22,6 +22,8 @@ def setup_logging(verbose: bool = False) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # It logs the address of every request, with the keys that are part of it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def notify_ready(**fields: str) -> None:
