@@ -1,4 +1,4 @@
-"""A simulated camera, encoder and rotation stage for ophyd-async: StreamResource and StreamDatum.
+"""A simulated camera and encoder for ophyd-async: StreamResource and StreamDatum documents.
 
 Wired as at a beamline: the stage's position comparator sends a pulse at each planned angle, which triggers
 camera and encoder. Darks, flats and single exposures run on the camera's own clock.
@@ -6,23 +6,19 @@ camera and encoder. Darks, flats and single exposures run on the camera's own cl
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from bluesky.protocols import Flyable, Preparable
 from event_model import DataKey
 from ophyd_async.core import (
     AsyncStatus,
     DetectorAcquireLogic,
     DetectorDataLogic,
     DetectorTriggerLogic,
-    Device,
     PathProvider,
     StandardDetector,
     StreamableDataProvider,
@@ -30,11 +26,17 @@ from ophyd_async.core import (
     StreamResourceInfo,
     WatchableAsyncStatus,
     soft_signal_r_and_setter,
-    soft_signal_rw,
 )
-from ophyd_async.sim import SimMotor
 
-from tomolive.acquire.scene import Kind, Scene, kind_of
+from tomolive.acquire.scene import Kind, Scene
+from tomolive.acquire.stage_async import (
+    PositionComparator,
+    Stage,
+    TriggerLine,
+    cancel_and_wait,
+    clock,
+    finished,
+)
 from tomolive.acquire.swmr import Recorder
 
 log = logging.getLogger(__name__)
@@ -44,141 +46,6 @@ DEFAULT_PERIOD = 0.02
 
 BLOCK = 8
 """Frames that are taken, written and announced together at most, however far the camera is behind."""
-
-
-class Stage(Device):
-    """Rotation in degrees, a shutter, and a slide that takes the sample out of the beam."""
-
-    def __init__(self, name: str = "") -> None:
-        self.rotation = SimMotor(units="deg")
-        self.shutter_open = soft_signal_rw(bool, True)
-        self.sample_in = soft_signal_rw(bool, True)
-        super().__init__(name=name)
-
-    @property
-    def angle_key(self) -> str:
-        """Data key of the angle in the event of a step scan."""
-        return self.rotation.user_readback.name
-
-    async def look(self) -> tuple[Kind, float]:
-        """Return what is in the beam, and the angle in degrees."""
-        shutter_open, sample_in, angle = await asyncio.gather(
-            self.shutter_open.get_value(),
-            self.sample_in.get_value(),
-            self.rotation.user_readback.get_value(),
-        )
-        return kind_of(shutter_open, sample_in), angle
-
-
-class TriggerLine:
-    """The cable from the position comparator to whoever is armed; a pulse carries the angle in degrees."""
-
-    def __init__(self) -> None:
-        self._armed: list[asyncio.Queue[float]] = []
-
-    def arm(self) -> asyncio.Queue[float]:
-        """Return a queue that gets every pulse from now on."""
-        pulses: asyncio.Queue[float] = asyncio.Queue()
-        self._armed.append(pulses)
-        return pulses
-
-    def disarm(self, pulses: asyncio.Queue[float]) -> None:
-        """Send no more pulses to this queue."""
-        self._armed.remove(pulses)
-
-    def fire(self, angle: float) -> None:
-        """Send a pulse."""
-        for pulses in self._armed:
-            pulses.put_nowait(angle)
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """A turn at constant speed."""
-
-    angles: Sequence[float]
-    """Degrees; one pulse at each."""
-    period: float
-    """Seconds from pulse to pulse."""
-
-
-class PositionComparator(Device, Flyable, Preparable):
-    """Turns the stage with ``move`` and fires the trigger line at each planned angle.
-
-    The stage is where it was planned to be within ``jitter`` degrees (standard deviation); a pulse carries
-    where it really was.
-    """
-
-    def __init__(
-        self,
-        move: Callable[[float], Awaitable[object]],
-        line: TriggerLine,
-        jitter: float = 0.0,
-        seed: int = 0,
-        name: str = "",
-    ) -> None:
-        self._move, self._line = move, line
-        self._jitter, self._random = jitter, np.random.default_rng(seed)
-        self._trajectory = Trajectory((), DEFAULT_PERIOD)
-        self._turn: asyncio.Task[None] | None = None
-        super().__init__(name=name)
-
-    @AsyncStatus.wrap
-    async def prepare(self, value: Trajectory) -> None:
-        """Move to the first angle."""
-        self._trajectory = value
-        await self._move(value.angles[0])
-
-    @AsyncStatus.wrap
-    async def kickoff(self) -> None:
-        """Begin to turn."""
-        self._turn = asyncio.create_task(self._fly(self._trajectory))
-
-    @AsyncStatus.wrap
-    async def complete(self) -> None:
-        """Wait for the last angle."""
-        await _finished(self._turn)
-
-    @AsyncStatus.wrap
-    async def stage(self) -> None:
-        """Stand still."""
-        await _cancel(self._turn)
-
-    @AsyncStatus.wrap
-    async def unstage(self) -> None:
-        """Stand still."""
-        await _cancel(self._turn)
-
-    async def _fly(self, trajectory: Trajectory) -> None:
-        planned = np.asarray(trajectory.angles, dtype=np.float64)
-        real = planned + self._random.normal(0, self._jitter, len(planned)) if self._jitter else planned
-        async for i in _clock(len(real), trajectory.period):
-            self._line.fire(float(real[i]))
-        await self._move(float(real[-1]))
-
-
-async def _clock(ticks: int, period: float) -> AsyncIterator[int]:
-    """Count ``ticks``, one a period; ticks that were slept over come at once, none is lost."""
-    start = time.monotonic()
-    for i in range(ticks):
-        await asyncio.sleep(max(0.0, start + (i + 1) * period - time.monotonic()))
-        yield i
-
-
-async def _finished(task: asyncio.Task[None] | None) -> None:
-    """Wait for ``task``, and raise what went wrong in it; one that was cancelled is finished too."""
-    if task is not None:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    """End ``task``; what went wrong in it is raised here."""
-    if task is not None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 class _Trigger(DetectorTriggerLogic):
@@ -234,10 +101,10 @@ class _Acquire(DetectorAcquireLogic):
             raise RuntimeError("this detector is not wired to a trigger line")
 
     async def wait_for_idle(self) -> None:
-        await _finished(self._task)
+        await finished(self._task)
 
     async def ensure_stopped(self) -> None:
-        await _cancel(self._task)
+        await cancel_and_wait(self._task)
         self._task = None
 
     async def _run(self, exposures: Coroutine[Any, Any, None]) -> None:
@@ -249,7 +116,7 @@ class _Acquire(DetectorAcquireLogic):
             failure.set_exception(error)
 
     async def _free_run(self, kind: Kind, angle: float) -> None:
-        async for _ in _clock(self.trigger.number, self.trigger.period):
+        async for _ in clock(self.trigger.number, self.trigger.period):
             await self._record(kind, [angle])
 
     async def _follow(self, kind: Kind, line: TriggerLine, pulses: asyncio.Queue[float]) -> None:

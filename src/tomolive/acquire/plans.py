@@ -194,7 +194,7 @@ def _turn(beamline: Any, stream: str, scan: Scan, flush_period: float) -> Plan:
     """Take a projection at each pulse of the position comparator."""
     from ophyd_async.core import DetectorTrigger, TriggerInfo
 
-    from tomolive.acquire.devices_async import Trajectory
+    from tomolive.acquire.stage_async import Trajectory
 
     detectors, comparator = [beamline.camera, beamline.encoder], beamline.comparator
     edges = TriggerInfo(
