@@ -10,8 +10,28 @@ from tomolive.cli.options import layout_options
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @layout_options
-def check(file: Path, **paths: str | None) -> None:
-    """Say what a scan FILE holds, and what a replay would use of it."""
+@click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="Rules of your own for a recorded run (repeat); see `tomolive live --rules`.")  # fmt: skip
+def check(file: Path, rule_files: tuple[Path, ...], **paths: str | None) -> None:
+    """Say what FILE holds, and what would be used of it.
+
+    FILE is a scan file, as `tomolive replay` takes it, or the recorded documents of runs as JSON lines
+    (run.jsonl): then it is said how the live reconstruction would understand them, and why.
+    """
+    if file.suffix == ".jsonl":
+        _check_documents(file, rule_files)
+    else:
+        _check_scan(file, paths)
+
+
+def _check_documents(file: Path, rule_files: tuple[Path, ...]) -> None:
+    from tomolive.live.explain import explain, read_documents
+    from tomolive.live.rules import load_rules, shipped_rules
+
+    click.echo(explain(read_documents(file), [*map(load_rules, rule_files), *shipped_rules()]))
+
+
+def _check_scan(file: Path, paths: dict[str, str | None]) -> None:
     from tomolive.acquire.layouts import Paths
     from tomolive.acquire.scanfile import open_scan
 
