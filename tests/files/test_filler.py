@@ -1,5 +1,10 @@
 """What a consumer gets for the documents of a run."""
 
+import os
+import threading
+from pathlib import Path
+
+import event_model
 import h5py
 import numpy as np
 import pytest
@@ -141,3 +146,234 @@ def test_a_file_outside_the_roots_is_never_opened(beamlines, locator):
     (missing,) = [item[1] for item in items if item[0] == "missing"]
     assert missing.final
     assert "outside the folders that may be read" in missing.reason
+
+
+@pytest.fixture
+def fly_scan(beamlines, camera_file):
+    """A run that announces the ten frames of the camera's file in one stream_datum."""
+    run = beamlines.Run()
+    return [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data"),
+        run.stream_datum("tomo", "det", (0, 10), 1),
+        run.stop(),
+    ]
+
+
+def test_a_block_fits_into_memory(fly_scan, locator):
+    """A big range comes in blocks of at most a quarter of the memory that is allowed."""
+    items = run_through(Filler(locator, memory=4 * 3 * 60), fly_scan)
+    assert [len(item[1].array) for item in items if item[0] == "frames"] == [3, 3, 3, 1]
+
+
+def test_a_range_is_one_block_if_memory_allows(fly_scan, locator):
+    """One read for each stream_datum."""
+    items = run_through(Filler(locator), fly_scan)
+    assert [len(item[1].array) for item in items if item[0] == "frames"] == [10]
+
+
+def test_several_frames_an_event(beamlines, camera_file, locator):
+    """A descriptor's leading number counts frames in each event; the event holds them all."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((2, 5, 6))),
+        run.stream_resource(
+            "det",
+            "application/x-hdf5",
+            "file://localhost/detector/camera.h5",
+            dataset="/entry/data/data",
+            chunk_shape=[1, 5, 6],
+        ),
+        run.stream_datum("primary", "det", (0, 3), 1),
+        run.event("primary", seq_num=2),
+        run.stop(),
+    ]
+
+    items = run_through(Filler(locator, fill_events=True), pairs)
+
+    (frames,) = [item[1] for item in items if item[0] == "frames"]
+    assert (frames.first, frames.array[:, 0, 0].tolist()) == (0, [1, 2, 3, 4, 5, 6])
+    (event,) = [item[2] for item in items if item[1] == "event"]
+    assert event["data"]["det"].shape == (2, 5, 6)
+    assert event["data"]["det"][:, 0, 0].tolist() == [3, 4]
+
+
+def test_a_page_of_events_comes_as_events(beamlines, camera_file, locator):
+    """So that images of a long page need not fit into memory at once; numbers only stay a page."""
+    run = beamlines.Run()
+    descriptor = run.descriptor("primary", det=beamlines.image_key((5, 6), external="FILESTORE:"))
+    pairs = [run.start(), descriptor, run.resource("AD_HDF5", "/detector", "camera.h5", frame_per_point=1)]
+    datums = [run.datum(point_number=point)[1] for point in range(4)]
+    events = [run.event("primary", det=datum["datum_id"])[1] for datum in datums]
+    numbers = run.descriptor("baseline", motor=beamlines.number_key())
+    plain = run.event("baseline", motor=1.5)[1]
+    pairs += [
+        ("datum_page", event_model.pack_datum_page(*datums)),
+        ("event_page", event_model.pack_event_page(*events)),
+        numbers,
+        ("event_page", event_model.pack_event_page(plain)),
+        run.stop(),
+    ]
+
+    items = run_through(Filler(locator, fill_events=True, frames=False), pairs)
+
+    names = [item[1] for item in items]
+    assert names.count("event") == 4
+    assert names.count("event_page") == 1
+    images = [item[2]["data"]["det"] for item in items if item[1] == "event"]
+    assert [int(image[0, 0]) for image in images] == [1, 2, 3, 4]
+
+
+def test_an_unfilled_event_says_so(beamlines, locator):
+    """An event whose file never comes passes as it was, marked unfilled, after the word that it is."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((5, 6), external="FILESTORE:")),
+        run.resource("AD_HDF5", "/detector", "nowhere.h5", frame_per_point=1),
+        (datum := run.datum(point_number=0)),
+        run.event("primary", det=datum[1]["datum_id"]),
+        run.stop(),
+    ]
+
+    items = run_through(Filler(locator, fill_events=True, frames=False, patience=0.2), pairs)
+
+    kinds = [(item[0], item[1] if item[0] == "document" else item[1].final) for item in items]
+    assert kinds[4:] == [("missing", True), ("document", "event"), ("document", "stop")]
+    event = items[5][2]
+    assert event["filled"] == {"det": False}
+    assert event["data"]["det"] == datum[1]["datum_id"]
+
+
+def test_any_other_spec_goes_to_its_handler(beamlines, tmp_path, locator):
+    """A handler of the databroker.handlers entry points is called as it is, and called again if it fails."""
+    run = beamlines.Run()
+    image = np.arange(30, dtype="u2").reshape(1, 5, 6)
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((1, 5, 6), external="FILESTORE:")),
+        run.resource(
+            "AD_HDF5_SINGLE", "/detector", "", template="%s%s_%6.6d.h5", filename="one", frame_per_point=1
+        ),
+        (datum := run.datum(point_number=0)),
+        run.event("primary", det=datum[1]["datum_id"]),
+        run.stop(),
+    ]
+    with h5py.File(tmp_path / "hidden.h5", "w") as file:
+        file["entry/data/data"] = image
+    later = threading.Timer(0.5, (tmp_path / "hidden.h5").rename, [tmp_path / "one_000000.h5"])
+    later.start()
+
+    items = run_through(Filler(locator, fill_events=True, patience=30), pairs)
+
+    later.join()
+    (event,) = [item[2] for item in items if item[1] == "event"]
+    np.testing.assert_array_equal(event["data"]["det"], image[0])
+    assert [item[1].array.shape for item in items if item[0] == "frames"] == [(1, 5, 6)]
+
+
+@pytest.mark.parametrize(("template", "filename"), [("%s%s_%6.6d.h5", "../one"), ("%s../%s_%6.6d.h5", "one")])
+def test_a_handler_is_not_led_outside(beamlines, tmp_path, template, filename):
+    """The files that a handler would open are asked for, and checked, before it opens any."""
+    (tmp_path / "images").mkdir()
+    with h5py.File(tmp_path / "one_000000.h5", "w") as file:
+        file["entry/data/data"] = np.ones((1, 5, 6))
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((1, 5, 6), external="FILESTORE:")),
+        run.resource("AD_HDF5_SINGLE", "/detector", "", template=template, filename=filename),
+        (datum := run.datum(point_number=0)),
+        run.event("primary", det=datum[1]["datum_id"]),
+        run.stop(),
+    ]
+
+    filler = Filler(Locator({"/detector": str(tmp_path / "images")}), fill_events=True)
+    (missing,) = [item[1] for item in run_through(filler, pairs) if item[0] == "missing"]
+
+    assert missing.final
+    assert "outside the folders" in missing.reason
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "spec", "reason"),
+    [("application/x-unheard-of", None, "entry point group"), (None, "UNHEARD_OF", "no reader for spec")],
+)
+def test_an_unknown_kind_of_file_is_said(beamlines, locator, mimetype, spec, reason):
+    """The reason says what can be done; the run goes on."""
+    run = beamlines.Run()
+    external = "STREAM:" if mimetype else "FILESTORE:"
+    pairs = [run.start(), run.descriptor("primary", det=beamlines.image_key((1, 5, 6), external=external))]
+    if mimetype:
+        pairs += [
+            run.stream_resource("det", mimetype, "file://localhost/detector/x"),
+            run.stream_datum("primary", "det", (0, 2), 1),
+        ]
+    else:
+        pairs += [
+            run.resource(spec, "/detector", "x"),
+            (datum := run.datum()),
+            run.event("primary", det=datum[1]["datum_id"]),
+        ]
+    pairs.append(run.stop())
+
+    items = run_through(Filler(locator), pairs)
+
+    (missing,) = [item[1] for item in items if item[0] == "missing"]
+    assert missing.final
+    assert reason in missing.reason
+    assert items[-1][1] == "stop"
+
+
+def test_documents_that_make_no_sense_pass(fly_scan, locator, caplog):
+    """Whatever is left out of a document or put into it, it passes, and nothing but its images is lost."""
+    filler = Filler(locator, patience=0.05, fill_events=True)
+    rubbish = [None, -1, "x", 1e300, [], {}, {"start": -5, "stop": 3}, {"start": 7, "stop": 3}, float("nan")]
+    for name, doc in fly_scan:
+        for key in doc:
+            for value in rubbish:
+                broken = {**doc, key: value}
+                documents = [item for item in filler.process(name, broken) if item[0] == "document"]
+                assert documents == [("document", name, broken)]
+        assert [item[1:] for item in filler.process(name, doc) if item[0] == "document"] == [(name, doc)]
+
+
+def test_stop_ends_a_wait(beamlines, locator):
+    """From another thread, at once, however long patience is."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/nowhere.h5", dataset="/x"),
+        run.stream_datum("tomo", "det", (0, 2), 1),
+    ]
+    filler = Filler(locator, patience=1e9)
+    timer = threading.Timer(0.2, filler.stop)
+    timer.start()
+    run_through(filler, pairs)
+    timer.join()
+
+
+def test_runs_that_never_stop_are_forgotten(beamlines, camera_file, locator):
+    """A hundred runs of a RunEngine that is killed each time do not fill the memory or hold files open."""
+    filler = Filler(locator)
+    for _ in range(100):
+        run = beamlines.Run()
+        run_through(
+            filler,
+            [
+                run.start(),
+                run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+                run.stream_resource(
+                    "det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data"
+                ),
+                run.stream_datum("tomo", "det", (0, 1), 1),
+            ],
+        )
+    held = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).endswith("camera.h5")]
+    assert len(held) <= 65
+    filler.close()
+    held = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).endswith("camera.h5")]
+    assert held == []

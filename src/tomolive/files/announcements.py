@@ -154,10 +154,10 @@ class Announcements:
                 images.extend(_of_stream(announced, doc["seq_num"]))
         return images
 
-    def has_images(self, descriptor_uid: str | None) -> bool:
+    def has_images(self, descriptor_uid: str) -> bool:
         """Whether events of this descriptor can have images in files."""
-        run = self._runs.get(self._run_of.get(descriptor_uid or "", ""))
-        keys = run.descriptors[descriptor_uid].get("data_keys", {}).values() if run and descriptor_uid else ()
+        run = self._runs.get(self._run_of.get(descriptor_uid, ""))
+        keys = run.descriptors[descriptor_uid].get("data_keys", {}).values() if run else ()
         return any("external" in key for key in keys)
 
     @property

@@ -136,7 +136,7 @@ class OpenAsset:
                 self._reader = self._make_reader()
             if isinstance(self._reader, HandlerReader):
                 array = self._reader.read(part.datum_kwargs or {})
-                return array if array.ndim > 2 else array[np.newaxis]
+                return array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else array[np.newaxis]
             return self._reader.read(part.position, part.position + part.count)
         except (NotReadyError, FileAccessError):
             raise

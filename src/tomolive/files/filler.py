@@ -97,12 +97,12 @@ class Filler:
                         yield from self._deliver(announced)
             case "event":
                 yield from self._event(doc)
-            case "event_page" if self._announcements.has_images(doc.get("descriptor")):
+            case "event_page" if self._announcements.has_images(str(doc.get("descriptor"))):
                 # One by one, so that a page of images need not fit into memory.
                 for event in unpack_event_page(cast(EventPage, doc)):
                     yield from self._event(event)
             case "stop":
-                yield from self._finish(doc.get("run_start", ""), grace=Patience(self._seconds))
+                yield from self._finish(str(doc.get("run_start")), grace=Patience(self._seconds))
                 yield "document", name, doc
             case "start":
                 yield from self._forget_old_runs()
