@@ -97,7 +97,7 @@ def _measure(pipe: Connection) -> None:
             pipe.send(len(file[dataset]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reader() -> Iterator[Connection]:
     """A process that opens files as an analysis host does."""
     here, there = multiprocessing.Pipe()

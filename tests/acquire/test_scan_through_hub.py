@@ -1,0 +1,84 @@
+"""Simulated scans through a real hub: what a consumer gets is what was taken."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tomolive.acquire.session import Session
+from tomolive.acquire.simulate import Simulation, run_simulation
+from tomolive.files.frames import Frames
+from tomolive.stream.dispatcher import RemoteDispatcher
+
+TIMEOUT_S = 60
+SMALL: dict[str, Any] = {"rows": 6, "columns": 32, "projections": 40, "darks": 3, "flats": 4, "rate": 100}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    """The address of a hub in a process of its own."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(TIMEOUT_S)
+        ports = [part for name in ("--native", "--in", "--out", "--http") for part in (name, "127.0.0.1:0")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tomolive", "hub", "--journal", str(tmp_path / "journal"), *ports],
+            env={**os.environ, "NOTIFY_SOCKET": str(path)},
+            stdout=subprocess.DEVNULL,
+        )
+        fields = dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines())
+    yield fields["X_NATIVE"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(TIMEOUT_S) == 0
+
+
+def uids(run: Any) -> list[str]:
+    """Return the documents in their order; the events of a page one by one, as a dispatcher gives them."""
+    found: list[str] = []
+    for name, doc in run.documents:
+        found += doc["uid"] if name == "event_page" else [doc.get("uid") or doc["datum_id"]]
+    return found
+
+
+@pytest.mark.parametrize(("style", "plan"), [("async", "fly"), ("async", "step"), ("classic", "fly")])
+def test_a_consumer_gets_every_document_and_frame(
+    hub: str, recorded: Any, recorder: Any, tmp_path: Path, style: Any, plan: Any
+) -> None:
+    """Documents arrive as they were emitted, frames as they are in the files, none missing."""
+    data = tmp_path / "data"
+    arrived, frames, missing = recorder(), defaultdict(list), []
+    dispatcher = RemoteDispatcher(hub, start="all", roots=[data])
+    over = threading.Event()
+
+    def collect(block: Frames) -> None:
+        frames[block.stream, block.data_key].append(block)
+
+    dispatcher.subscribe(arrived)
+    dispatcher.subscribe(lambda *_: over.set(), "stop")
+    dispatcher.subscribe_frames(collect, missing.append)
+    thread = threading.Thread(target=dispatcher.start)
+    thread.start()
+    try:
+        with Session(hub, spool=tmp_path / "spool", callbacks=[recorded]) as session:
+            run_simulation(Simulation(**SMALL, style=style, plan=plan), session, data)
+        assert over.wait(TIMEOUT_S)
+    finally:
+        dispatcher.stop()
+        thread.join(TIMEOUT_S)
+    assert uids(arrived) == uids(recorded)
+    image = recorded.start["tomography"]["image_key"]
+    for stream, keys in recorded.streams().items():
+        blocks = frames[stream, image]
+        assert [b.first for b in blocks] == np.cumsum([0] + [len(b.array) for b in blocks])[:-1].tolist()
+        np.testing.assert_array_equal(np.concatenate([b.array for b in blocks]), keys[image])
+    assert not missing
