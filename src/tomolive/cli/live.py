@@ -25,7 +25,7 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--page", metavar="HOST:PORT", help="Serve the page here; without it there is none.")
 @click.option("--token", envvar="TOMOLIVE_TOKEN", help="Lets a browser elsewhere control; see --page.")
 @click.option("--read-only", is_flag=True, help="Nobody may control from the page.")
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), help="Folder for slices.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for slices.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
 @click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
 @click.option("--start", default="new", show_default=True, metavar="newest|new|all|UID",
