@@ -5,6 +5,7 @@ import click
 from tomolive.cli.lazy import LazyGroup
 
 BENCHMARKS = {
+    "faults": "tomolive.bench.faults:faults",
     "files": "tomolive.bench.files:files",
     "page": "tomolive.bench.page:page",
     "recon": "tomolive.bench.recon:recon",
