@@ -32,7 +32,7 @@ def event(**data):
 def round_trip(doc, name="event"):
     """Return ``doc`` as it comes back from frames that crossed a wire, where they become plain bytes."""
     frames = [bytes(frame) for frame in codec.encode(name, doc)]
-    came_name, came = codec.decode(codec.unpack(codec.pack(frames)))
+    came_name, came = codec.decode(frames)
     assert came_name == name
     return came
 
@@ -74,7 +74,7 @@ def test_array_comes_back_to_the_bit(array):
     assert not came.flags.writeable
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     hnp.arrays(
         dtype=st.one_of(
@@ -99,7 +99,7 @@ plain_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(plain_values)
 def test_plain_data_comes_back_equal(value):
     """Whatever a document holds that is plain data comes back equal, with equal types and order of keys."""
@@ -120,6 +120,16 @@ def test_decoded_array_is_a_view_of_the_frame():
     frames = [bytes(frame) for frame in codec.encode("event", event(image=np.arange(5)))]
     _, doc = codec.decode(frames)
     assert np.shares_memory(doc["data"]["image"], np.frombuffer(frames[1], np.uint8))
+
+
+def test_array_in_the_middle_of_a_buffer_is_aligned():
+    """A frame that begins at an odd place of a larger buffer gives an aligned array all the same."""
+    head, frame = codec.encode("event", event(image=np.arange(5.0)))
+    odd = memoryview(b"x" + bytes(frame))[1:]
+    _, doc = codec.decode([head, odd])
+    assert doc["data"]["image"].flags.aligned
+    assert not doc["data"]["image"].flags.writeable
+    assert doc["data"]["image"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_several_arrays_keep_their_places():
@@ -304,37 +314,3 @@ def test_malformed_message_is_refused(frames):
     """Whatever comes in place of a document is refused as such, without any other error."""
     with pytest.raises(CodecError):
         codec.decode(frames)
-
-
-def test_records_hold_their_frames():
-    """A packed record gives back its frames as views, each at an aligned place."""
-    frames = [b"header", b"", b"x" * 33, memoryview(b"yz")]
-    record = codec.pack(frames)
-    came = codec.unpack(record)
-    assert [bytes(frame) for frame in came] == [bytes(frame) for frame in frames]
-    start = np.frombuffer(record, np.uint8).ctypes.data
-    assert all((np.frombuffer(f, np.uint8).ctypes.data - start) % 16 == 0 for f in came if len(f))
-
-
-def test_record_of_one_frame():
-    """The short way for one frame makes what the general way reads, and no frames are a record too."""
-    assert codec.unpack(codec.pack([b"one document"])) == [b"one document"]
-    assert codec.unpack(codec.pack([])) == []
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        b"",
-        b"\x01\x00",
-        b"\x01\x00\x00\x00",
-        b"\xff" * 16,
-        codec.pack([b"abc"])[:-1],
-        codec.pack([b"abc"]) + b"x",
-    ],
-    ids=["empty", "short", "no sizes", "huge", "cut", "longer"],
-)
-def test_record_whose_sizes_lie_is_refused(record):
-    """A record that was cut or changed is refused, whatever sizes it claims."""
-    with pytest.raises(CodecError):
-        codec.unpack(record)

@@ -14,7 +14,6 @@ import datetime as dt
 import math
 import os
 import re
-import struct
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -53,7 +52,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
-    """Return the frames of a document; arrays that are contiguous are views, so send or pack them at once.
+    """Return the frames of a document; arrays that are contiguous are views, so write them at once.
 
     Raises
     ------
@@ -182,50 +181,6 @@ def _checked(descr: Any) -> Any:
             for name, of, *shape in descr
         ]
     raise CodecError(f"not a dtype: {descr!r:.60}")
-
-
-def pack(frames: Sequence[Buffer]) -> bytes:
-    """Return the frames as one run of bytes, each frame aligned to 16 bytes: a record of a journal."""
-    if len(frames) == 1:  # almost every document
-        return _ONE.pack(1, memoryview(frames[0]).nbytes) + frames[0]
-    views = [memoryview(frame) for frame in frames]
-    sizes = [view.nbytes for view in views]
-    parts: list[Buffer] = [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)]
-    end = len(parts[0])
-    for view, size in zip(views, sizes, strict=True):
-        parts += [bytes(-end % _ALIGNMENT), view]
-        end += -end % _ALIGNMENT + size
-    return b"".join(parts)
-
-
-_ALIGNMENT = 16
-_ONE = struct.Struct("<IQ4x")
-
-
-def unpack(record: Buffer) -> list[memoryview]:
-    """Return the frames of a record that :func:`pack` made, as views.
-
-    Raises
-    ------
-    CodecError
-        if the sizes in it do not add up to its length.
-    """
-    view = memoryview(record).cast("B")
-    try:
-        (count,) = struct.unpack_from("<I", view)
-        if count > len(view) // 8:
-            raise CodecError(f"a record of {len(view)} bytes cannot hold {count} frames")
-        sizes = struct.unpack_from(f"<{count}Q", view, 4)
-    except struct.error:
-        raise CodecError(f"a record of {len(view)} bytes is too short for its table of frames") from None
-    frames, end = [], 4 + 8 * count
-    for size in sizes:
-        start = end + -end % _ALIGNMENT
-        end = start + size
-        frames.append(view[start:end])
-    if end != len(view):
-        raise CodecError(f"a record of {len(view)} bytes whose frames end at {end}")
-    return frames
 
 
 # A schema that holds for every document. Walking one by it looks at each key and value in 0.8 us for an
