@@ -39,6 +39,8 @@ def to_radians(angles: npt.ArrayLike, units: str) -> npt.NDArray[np.float64]:
 
 _BRIDGED_GAPS = 4.0
 """A gap wider than this many typical steps holds no projection yet and belongs to nobody."""
+_SAME_ANGLE = 0.1
+"""Angles nearer than this many typical steps are repeats of one angle."""
 
 
 def angle_cells(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -66,12 +68,22 @@ def angle_cells(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
     order = np.argsort(folded, kind="stable")
     gaps = np.diff(folded[order], append=folded[order[0]] + np.pi)
     step = _typical_gap(gaps)
-    if step <= 0:
+    if step < 1e-9:
         return np.full(folded.shape, np.pi / folded.size)
+    # begin after the widest gap, so that no group of repeated angles lies across the beginning
+    begin = np.argmax(gaps) + 1
+    order, gaps = np.roll(order, -begin), np.roll(gaps, -begin)
     gaps[gaps > _BRIDGED_GAPS * step] = step
     cells = np.empty_like(folded)
-    cells[order] = 0.5 * (gaps + np.roll(gaps, 1))
+    cells[order] = _shared(0.5 * (gaps + np.roll(gaps, 1)), gaps[:-1] < _SAME_ANGLE * step)
     return cells
+
+
+def _shared(cells: npt.NDArray[np.float64], joined: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Give every member of a group the mean of its cells; ``joined`` says which are one with the next."""
+    group = np.concatenate([[0], np.cumsum(~joined)])
+    means = np.bincount(group, cells) / np.bincount(group)
+    return means[group]
 
 
 def _typical_gap(gaps: npt.NDArray[np.float64]) -> float:

@@ -126,8 +126,8 @@ def _costs(
     filtered = [guarded(row, weights) for row in filter_rows(rows, "hann")]
     columns = rows.shape[2]
     centers = (candidates + 0.5) / binning - 0.5
-    low, high = centers.min(), centers.max()
-    radius = 0.9 * max(min(low, columns - 1 - high), columns / 8)
+    # the same pixels for all, and air among them: inside the sample nothing is near zero
+    radius = 0.9 * columns / 2
 
     def cost(center: float) -> float:
         return sum(_negativity(row, angles, center, radius) for row in filtered)
