@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tomolive.errors import DocumentError, SettingsError
 from tomolive.live.explain import explain, read_documents
+from tomolive.live.rules import load_rules
+from tomolive.stream.publisher import Publisher
 
 
 def test_hex(beamlines, tmp_path):
@@ -111,3 +114,54 @@ def test_the_command(beamlines, tmp_path):
     bad = check()
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
+
+
+def code_blocks(text, language):
+    """The code blocks of a page in one language."""
+    return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
+
+
+def test_the_rules_in_the_documentation(tmp_path, scans):
+    """The example of rules of one's own is right, and the words that YAML changes are told."""
+    page = (Path(__file__).parents[2] / "docs/how-to/connect-a-beamline.md").read_text()
+    (example,) = code_blocks(page, "yaml")
+    path = tmp_path / "my-beamline.yaml"
+    path.write_text(example)
+    rules = [load_rules(path)]
+    more = {"camera": "cam", "from": 0, "to": 180, "projections": 4, "pixel_nm": 650}
+    run = scans.Run(beamline="B7", plan_name="tomo_fly", scan={**more, "dark_flat_run": "a-run"})
+    documents = [run.start, run.descriptor("open_beam_1", cam=scans.image)]
+    documents += [run.descriptor("fly", cam=scans.image, Angle=([1], "", True))]
+    told = explain(documents, rules)
+    assert "beamline is 'B7' and plan_name is 'tomo_fly'" in told
+    assert "stream 'open_beam_1': flats" in told
+    assert "angles: 'Angle' in a file, deg" in told
+    assert "darks and flats also of run a-run" in told
+    assert "projections planned: 4; pixel size: 0.65 um" in told
+
+
+def test_the_output_in_the_documentation(beamlines, tmp_path):
+    """What the page shows is what the command prints."""
+    page = (Path(__file__).parents[2] / "docs/how-to/connect-a-beamline.md").read_text()
+    (shown,) = code_blocks(page, "text")
+    told = explain(beamlines.dls_run(tmp_path))
+    assert shown.splitlines()[1:] == told.splitlines()[1:]
+
+
+def test_recording_as_the_documentation_says(hub, tmp_path, scans, monkeypatch):
+    """A dispatcher with bluesky's own writer records what `tomolive check` reads."""
+    page = (Path(__file__).parents[2] / "docs/how-to/connect-a-beamline.md").read_text()
+    (code,) = code_blocks(page, "python")
+    monkeypatch.chdir(tmp_path)
+    code = code.replace("tcp://127.0.0.1:5569", hub).replace('"new"', '"all"')
+    names = {}
+    exec(code.replace("dispatcher.start()", ""), names)  # noqa: S102
+    run = scans.Run(plan_name="tomo_plan")
+    documents = [run.start, run.descriptor("projections", det=scans.image), run.stop()]
+    publisher = Publisher(hub, spool=tmp_path / "spool")
+    for name, doc in documents:
+        publisher(name, doc)
+    publisher.close(60)
+    names["dispatcher"].subscribe(lambda *_: names["dispatcher"].stop(), "stop")
+    names["dispatcher"].start()
+    assert list(read_documents(tmp_path / "run.jsonl")) == documents
