@@ -153,10 +153,13 @@ class _Item:
 
 def oldest_unfinished(client: Any) -> Position | None:
     """Return where in the journal the oldest run begins that is in the catalog without its stop document."""
+    from tiled.client.container import Container
     from tiled.queries import KeyPresent
 
     with tiled_errors(client.uri):
-        cut_off = client.search(KeyPresent(MARK)).search(KeyPresent("stop", exists=False))
+        # A catalog of runs looks into start documents only; the container that it is looks everywhere.
+        marked = Container.search(client, KeyPresent(MARK))
+        cut_off = Container.search(marked, KeyPresent("stop", exists=False))
         marks = [node.metadata[MARK] for node in cut_off.values()]
     positions = [Position(mark["epoch"], mark["offset"]) for mark in marks]
     return min(positions, key=lambda position: position.offset, default=None)

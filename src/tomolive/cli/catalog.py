@@ -1,5 +1,6 @@
 """``tomolive catalog`` and ``tomolive archive``."""
 
+import os
 from pathlib import Path
 
 import click
@@ -55,9 +56,13 @@ def catalog(directory: Path, listen: str, readable: tuple[Path, ...], show_confi
               help="Key of the Tiled server, if it is not in the address.")  # fmt: skip
 def archive(address: str, uri: str, mounts: tuple[str, ...], api_key: str | None) -> None:
     """Write every run of the hub to a Tiled catalog, from where the last archive stopped."""
+    # Tiled's client would try in silence for most of a minute; the archive waits by itself, and says so.
+    os.environ.setdefault("TILED_RETRY_TIMEOUT", "4")
     from tomolive.catalog.keeper import ArchiveKeeper
+    from tomolive.stream.sockets import require_listener
 
     service.setup_logging()
+    require_listener(address)
     keeper = ArchiveKeeper(address, uri, api_key=api_key, mounts=parse_mounts(mounts))
     service.stop_on_signals(keeper.stop)
 
