@@ -64,10 +64,12 @@ def replay(
 
     from tomolive.acquire.replay import run_replay
     from tomolive.acquire.session import Session
+    from tomolive.stream.sockets import require_listener
 
     service.setup_logging()
     # It logs each change of state, and the traceback of an error that is raised here anyway.
     logging.getLogger("bluesky").setLevel(logging.CRITICAL)
+    require_listener(hub)
     with Session(hub, spool=spool) as session:
         service.stop_on_signals(session.stop)
         service.notify_ready()

@@ -51,11 +51,14 @@ def simulate(
     """
     from tomolive.acquire.session import Session
     from tomolive.acquire.simulate import Simulation, run_simulation
+    from tomolive.stream.sockets import require_listener
 
     service.setup_logging()
     # It logs each change of state, and the traceback of an error that is raised here anyway.
     logging.getLogger("bluesky").setLevel(logging.CRITICAL)
     simulation = Simulation(**options)  # pyright: ignore[reportArgumentType]
+    if hub is not None:
+        require_listener(hub)
     with Session(hub, spool=spool) as session:
         service.stop_on_signals(session.stop)
         service.notify_ready()

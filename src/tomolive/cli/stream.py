@@ -85,7 +85,9 @@ def watch(address: str, start: str, lines: bool) -> None:
     """Show what flows through the hub (or bluesky's proxy) at ADDRESS."""
     from tomolive.cli.watching import print_lines, show_bars
     from tomolive.stream.dispatcher import RemoteDispatcher
+    from tomolive.stream.sockets import require_listener
 
+    require_listener(address)
     dispatcher = RemoteDispatcher(address, start=start, on_error="stop")
     service.stop_on_signals(dispatcher.stop)
     (print_lines if lines else show_bars)(dispatcher)

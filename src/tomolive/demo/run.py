@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 from tomolive.demo.folder import Folder
 from tomolive.demo.processes import Service, ServiceFailedError, Services
 from tomolive.demo.report import Report, make_report
-from tomolive.errors import SettingsError
+from tomolive.errors import AddressError, SettingsError
 
 ANY_PORT = "127.0.0.1:0"
 RESULT_TIMEOUT_S = 120.0
@@ -104,6 +105,7 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {json_file}: {json_file.absolute().parent} is not a folder")
+    _require_free(plan.page)
     plan.folder.create()
     say("starting catalog, hub, archive and live reconstruction ...")
     with _running(plan) as running:
@@ -142,6 +144,16 @@ def _running(plan: Plan) -> Iterator[Running]:
         archive = services.start("archive", ["archive", "--hub", hub, "--catalog", catalog])
         page = services.wait_ready(live).fields["page"]
         yield Running(services, folder, hub, catalog, page, archive)
+
+
+def _require_free(page: str) -> None:
+    """Say at once, not after the services have started, that the page's port is taken."""
+    host, _, port = page.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "expected HOST:PORT"
+        raise AddressError(f"cannot show the page at {page}: {reason}; choose another with --page") from None
 
 
 def _stay(running: Running) -> None:

@@ -70,6 +70,7 @@ def stock_slice(
     n = columns + 1 - columns % 2
     padded = np.pad(sinogram, ((0, 0), (n // 2, n // 2 + n - columns)), mode="edge")
     move = np.exp(-2j * np.pi * rfftfreq(padded.shape[1]) * (n // 2 - center))
-    centred = irfft(rfft(padded, axis=1) * move, padded.shape[1], axis=1)[:, n // 2 : n // 2 + n]
+    moved = np.asarray(irfft(rfft(padded, axis=1) * move, padded.shape[1], axis=1))
+    centred = moved[:, n // 2 : n // 2 + n]
     # iradon's rotation has the opposite sense of tomolive's.
     return iradon(centred.T, theta=-np.rad2deg(angles), filter_name="ramp", circle=True).astype(np.float32)

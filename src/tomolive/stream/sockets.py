@@ -1,5 +1,6 @@
 """How sockets are made: addresses, limits, heartbeats and keys, in one place."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,6 +56,26 @@ class Address:
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host.startswith(LOOPBACK)
+
+
+def require_listener(address: str, timeout: float = 3.0) -> None:
+    """Check that something listens at ``address``: for commands, whose user waits for a word.
+
+    A Publisher or RemoteDispatcher in a program waits for its hub instead, for as long as it takes.
+
+    Raises
+    ------
+    AddressError
+        if nothing does.
+    """
+    at = Address.parse(address)
+    try:
+        socket.create_connection((at.host.strip("[]"), at.port), timeout).close()
+    except OSError as error:
+        raise AddressError(
+            f"nothing listens at {address} ({error.strerror or error}); start a hub with `tomolive hub`, "
+            "or name the right one"
+        ) from None
 
 
 def connect(
