@@ -44,12 +44,18 @@ def wait_for_frames(data: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_simulate_prints_the_uid_of_each_run(tmp_path: Path) -> None:
-    """Two scans give two lines on standard output and two folders of images."""
-    code, output, errors = finished(
-        tomolive("simulate", "--data", tmp_path, *SMALL, "--projections", 5, "--rate", 200, "--count", 2,
-                 "--pause", 0)
-    )  # fmt: skip
+def test_simulate_says_when_it_begins_and_prints_the_uid_of_each_run(tmp_path: Path) -> None:
+    """Readiness goes to the socket that systemd would give; two scans give two lines and two folders."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(TIMEOUT_S)
+        process = tomolive(
+            "simulate", "--data", tmp_path, *SMALL, "--projections", 5, "--rate", 200, "--count", 2,
+            "--pause", 0, environ={"NOTIFY_SOCKET": str(path)},
+        )  # fmt: skip
+        assert b"READY=1" in notify.recv(1000)
+    code, output, errors = finished(process)
     assert code == 0, errors
     first, second = map(UUID, output.split())
     assert first != second
@@ -72,20 +78,6 @@ def test_a_signal_ends_the_scan_cleanly(tmp_path: Path, sent: signal.Signals, co
         h5py.File(path, "r+").close()
 
 
-def test_a_simulation_says_when_it_begins(tmp_path: Path) -> None:
-    """Whoever started it is told over the socket that systemd would give."""
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(path))
-        notify.settimeout(TIMEOUT_S)
-        process = tomolive(
-            "simulate", "--data", tmp_path / "data", *SMALL, "--projections", 3,
-            environ={"NOTIFY_SOCKET": str(path)},
-        )  # fmt: skip
-        assert b"READY=1" in notify.recv(1000)
-    assert finished(process)[0] == 0
-
-
 def test_check_says_what_a_file_holds(nxtomo: Write) -> None:
     """Layout, frames, angles, what was assumed, and how to go on."""
     path = nxtomo()
@@ -104,13 +96,9 @@ def test_check_says_what_a_file_holds(nxtomo: Write) -> None:
     ("arguments", "says"),
     [
         (["check", "FILE/missing.h5"], "No such file"),
-        (["check", "FILE/text.h5"], "not an HDF5 file"),
         (["replay", "FILE/text.h5", "--hub", "tcp://127.0.0.1:1", "--dir", "FILE/data"], "not an HDF5 file"),
-        (["replay", "FILE/text.h5", "--dir", "FILE/data"], "not an HDF5 file"),
         (["simulate", "--data", "FILE/data", "--hub", "nonsense"], "nonsense"),
         (["simulate", "--data", "FILE/text.h5/data"], "cannot make the folder"),
-        (["simulate", "--data", "FILE/data", "--center", "600"], "rotation centre 600"),
-        (["simulate", "--data", "FILE/data", "--rate", "0"], "rate must be positive"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:

@@ -163,7 +163,7 @@ def _read_scan(path: Path, file: h5py.File, paths: Paths) -> ScanFile:
     angles, how = _angles(tree, layout, projections)
     notes = [f"angles: {how}", *notes]
     if flats is None:
-        notes.append("no flats: the projections are taken as they are, as if divided by the beam already")
+        notes.append("no flats: a reconstruction takes the beam as even, as bright as the brightest pixels")
     if darks is None:
         notes.append("no darks: the dark current is taken as zero")
     return ScanFile(
