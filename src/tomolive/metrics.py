@@ -24,3 +24,8 @@ HUB_FULL = Gauge("tomolive_hub_journal_refuses", "1 while the journal takes no d
 DISPATCHER_DOCUMENTS = Counter("tomolive_dispatcher_documents", "documents given to callbacks")
 DISPATCHER_ERRORS = Counter("tomolive_dispatcher_errors", "callbacks that raised")
 DISPATCHER_LOST = Counter("tomolive_dispatcher_lost", "documents that the hub no longer had")
+
+FRAMES_READ = Counter("tomolive_files_frames", "announced frames that were read")
+BYTES_READ = Counter("tomolive_files_bytes", "bytes of the frames that were read")
+FRAMES_LATE = Counter("tomolive_files_late", "announced frames that did not come in time")
+FRAMES_MISSING = Counter("tomolive_files_missing", "announced frames that were given up")

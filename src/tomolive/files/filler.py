@@ -16,6 +16,7 @@ from tomolive.files.locate import Locator
 from tomolive.files.pool import FramePool
 from tomolive.files.readers.base import Array, BeingWrittenError, NotReadyError
 from tomolive.files.waiting import Patience
+from tomolive.metrics import BYTES_READ, FRAMES_LATE, FRAMES_MISSING, FRAMES_READ
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +242,8 @@ class Filler:
 
     def _hand_out(self, part: Announcement, array: Array) -> Item:
         frames = _frames(part.track, part.first, array)
+        FRAMES_READ.inc(len(array))
+        BYTES_READ.inc(array.nbytes)
         if self._fill_events:
             self._recent[part.track.descriptor_uid, part.track.data_key] = frames
         return "frames", frames
@@ -296,6 +299,7 @@ def _frames(track: Track, first: int, array: Array) -> Frames:
 
 
 def _missing(part: Announcement, reason: str, *, final: bool) -> Item:
+    (FRAMES_MISSING if final else FRAMES_LATE).inc(part.count)
     track = part.track
     last = part.first + part.count
     return "missing", MissingFrames(

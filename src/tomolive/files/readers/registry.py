@@ -17,6 +17,7 @@ GROUP = "tomolive.frame_readers"
 _BUILT_IN = {
     "application/x-hdf5": "hdf5:Hdf5Reader",
     "application/x-hdf5;areadetector-timestamps": "hdf5:TimestampReader",
+    "application/x-zarr": "zarr_folder:ZarrReader",
     "multipart/related;type=image/tiff": "sequence:TiffReader",
     "image/tiff": "sequence:TiffReader",
     "multipart/related;type=image/jpeg": "sequence:JpegReader",
@@ -35,10 +36,10 @@ def reader_for(mimetype: str) -> type[FrameReader]:
         if there is none.
     """
     mimetype = mimetype.replace(" ", "").lower()
-    if mimetype in _installed():
-        return _installed()[mimetype]
+    if mimetype in installed():
+        return installed()[mimetype]
     if mimetype not in _BUILT_IN:
-        known = ", ".join(sorted({*_BUILT_IN, *_installed()}))
+        known = ", ".join(sorted({*_BUILT_IN, *installed()}))
         raise UnknownLayoutError(
             f"no reader for mimetype {mimetype!r}; there are readers for {known}, and a package can add one "
             f"through the entry point group {GROUP!r}"
@@ -48,7 +49,8 @@ def reader_for(mimetype: str) -> type[FrameReader]:
 
 
 @cache
-def _installed() -> dict[str, type[FrameReader]]:
+def installed() -> dict[str, type[FrameReader]]:
+    """Return the readers of installed packages by mimetype."""
     readers: dict[str, type[FrameReader]] = {}
     for point in entry_points(group=GROUP):
         try:
