@@ -46,15 +46,13 @@ def replay(
     from tomolive.acquire.layouts import Paths
     from tomolive.acquire.scanfile import open_scan
 
-    # A file that cannot be used is told before anything is started.
-    open_scan(file, Paths(**paths)).close()
+    with open_scan(file, Paths(**paths)) as found:  # what is wrong with it is said before anything starts
+        description = "\n".join(found.describe())
     if hub is None:
-        from tomolive.acquire.scanfile import open_scan
         from tomolive.demo.folder import Folder
         from tomolive.demo.run import Plan, run
 
-        with open_scan(file, Paths(**paths)) as found:  # what is wrong with it is said before anything starts
-            click.echo("\n".join(found.describe()))
+        click.echo(description)
         folder = Folder(directory.absolute())
         given = [
             part for name, path in paths.items() if path for part in (f"--{name.replace('_', '-')}", path)
