@@ -202,7 +202,7 @@ def test_mutated_messages_harm_nobody(hub, publishing, listen, make_run, wait_fo
     ):
         for hostile in (native, pub):
             hostile.set(zmq.LINGER, 0)
-            hostile.set(zmq.SNDTIMEO, 1000)
+            hostile.set(zmq.SNDTIMEO, 1000 * TIMEOUT)
         native.connect(hub.native)
         pub.connect(hub.stock_in)
         run = make_run(number // 20)

@@ -17,13 +17,16 @@ from tomolive.stream.codec import decode, encode
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.journal import Batch, Journal, Reader
 from tomolive.stream.messages import ProtocolError
+from tomolive.stream.sparing import SparingFilter
 from tomolive.stream.validate import check
 
 log = logging.getLogger(__name__)
+log.addFilter(SparingFilter())
 
 SILENT_SECONDS = 60.0
 _CHUNK_DOCUMENTS = 512
 _CHUNK_BYTES = 512 << 10
+_LONGEST_REASON = 2000
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ class Exchange:
             uid = str(doc.get("uid", ""))
             self._check(name, doc, starts_run=bool(record.flags & records.STARTS_RUN))
         except (DocumentError, JournalError) as error:
-            reason = str(error)
+            reason = str(error)[:_LONGEST_REASON]
         except Exception as error:  # whatever hostile bytes provoke must not end the hub
             log.exception("a document could not be checked")
             reason = f"could not be checked: {type(error).__name__}: {error}"
@@ -246,7 +249,8 @@ class Exchange:
             check(name, doc)
             frames = encode(name, doc)
         except DocumentError as error:
-            self.refuse(Refusal(name, str(doc.get("uid", "")), str(error), "stock"))
+            reason = str(error)[:_LONGEST_REASON]
+            self.refuse(Refusal(name, str(doc.get("uid", "")), reason, "stock"))
             return
         self._stock_seq += 1
         flags = records.STARTS_RUN if name == "start" else 0

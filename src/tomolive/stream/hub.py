@@ -1,6 +1,5 @@
 """The hub: sockets around the exchange and the journal, in one thread."""
 
-import json
 import logging
 import threading
 import time
@@ -19,6 +18,7 @@ from tomolive.stream.cursors import Cursors
 from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, Rights
 from tomolive.stream.journal import Fsync, Journal
 from tomolive.stream.keys import ZAP_ENDPOINT, Keyring
+from tomolive.stream.sidelog import SideLog
 from tomolive.stream.sockets import Address, bind
 
 log = logging.getLogger(__name__)
@@ -71,9 +71,8 @@ class Hub:
             keep_seconds=settings.keep_seconds,
         )
         self._cursors = Cursors(settings.journal)
-        self._side_log = settings.journal / "refused.jsonl"
         self.exchange = Exchange(
-            self.journal, self._cursors, limits=settings.limits, on_refused=self._write_refusal
+            self.journal, self._cursors, limits=settings.limits, on_refused=SideLog(settings.journal).write
         )
         self._stop = threading.Event()
         self._context = zmq.Context()
@@ -238,14 +237,6 @@ class Hub:
         return reader.offset < self.journal.head
 
     # ---- chores
-
-    def _write_refusal(self, refusal: Refusal) -> None:
-        line = {"time": time.time(), **refusal._asdict()}
-        try:
-            with self._side_log.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            log.error("cannot write %s: %s", self._side_log, error.strerror)
 
     def _measure(self) -> None:
         counts, before = self.exchange.counts, self._counted
