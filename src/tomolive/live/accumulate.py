@@ -18,6 +18,7 @@ from tomolive.live.projections import ProjectionStore
 from tomolive.recon.center import check_angles, from_opposite, refined
 from tomolive.recon.correct import FlatField, flat_field, line_integrals
 from tomolive.recon.filters import check_filter
+from tomolive.recon.parallel import blocks
 from tomolive.recon.slices import check_center
 
 PLANES = ("xy", "xz", "yz")
@@ -49,6 +50,9 @@ class SliceAccumulator:
         Index of each plane in the volume, {"xy": z, "xz": y, "yz": x}; default: the middle.
     store
         Where projections are kept.
+    filtered_mb
+        Megabytes for filtered projections, which make a change of centre or plane quick. What does not fit is
+        filtered again from the store when it is needed.
     threads
         Threads of the kernels.
     """
@@ -62,6 +66,7 @@ class SliceAccumulator:
         filter: str = "ramp",  # noqa: A002  the field's word
         positions: dict[str, int] | None = None,
         store: ProjectionStore | None = None,
+        filtered_mb: float = 1024,
         threads: int = 2,
     ) -> None:
         self.rows, self.columns = rows, columns
@@ -88,6 +93,11 @@ class SliceAccumulator:
         self._drawn = np.empty(0)
         """Weight with which each projection is in the slices, radians; a common factor is left open."""
         self._redrawn_at = 0
+        self._pieces: list[tuple[int, int]] = []
+        """Ranges of projections that are drawn together."""
+        self._filtered: dict[int, list[npt.NDArray[np.float32]]] = {}
+        """Filtered projections of pieces, by their first one, as far as memory was allowed for them."""
+        self._filtered_room = int(filtered_mb * 2**20)
 
     # -- what comes in ---------------------------------------------------------------------------------
 
@@ -160,7 +170,7 @@ class SliceAccumulator:
         if self._field is None:
             return
         if not self._center_given and self._estimate_center():
-            self._redraw()
+            self._redraw(refilter=False)
         else:
             self._draw_new()
 
@@ -186,7 +196,7 @@ class SliceAccumulator:
             self._assume_even_beam(self._darks)
             self._redraw()
         if not self._center_given and self._refine_center():
-            self._redraw()
+            self._redraw(refilter=False)
         self._settle_weights()
 
     # -- what a user changes ---------------------------------------------------------------------------
@@ -199,7 +209,7 @@ class SliceAccumulator:
             self._center_given = True
         if filter is not None:
             self.filter = check_filter(filter)
-        self._redraw()
+        self._redraw(refilter=filter is not None)
 
     def estimate_center(self) -> None:
         """Forget a given centre; estimate it from what is there and draw everything again."""
@@ -208,12 +218,12 @@ class SliceAccumulator:
         if self._field is not None and len(self._store) > 1:
             self._estimate_center()
             self._refine_center()
-        self._redraw()
+        self._redraw(refilter=False)
 
     def retarget(self, plane: str, position: int) -> None:
         """Move a plane to another position in the volume and draw it again."""
         self.positions[plane] = self._checked_position(plane, position)
-        self._redraw()
+        self._redraw(refilter=False)
 
     def _checked_position(self, plane: str, position: int) -> int:
         if plane not in PLANES:
@@ -285,8 +295,11 @@ class SliceAccumulator:
 
     # -- drawing ---------------------------------------------------------------------------------------
 
-    def _redraw(self) -> None:
-        """Draw everything again from the store."""
+    def _redraw(self, *, refilter: bool = True) -> None:
+        """Draw everything again; ``refilter`` unless the filtered projections are still right."""
+        if refilter:
+            self._filtered_room += sum(map(_size, self._filtered.values()))
+            self._filtered.clear()
         self._slices = OrthoSlices(self.rows, self.columns, self.positions, self._threads)
         self._drawn = np.zeros(0)
         if self._field is not None and len(self._store):
@@ -315,15 +328,35 @@ class SliceAccumulator:
         wrong = np.flatnonzero(np.abs(lacking) > _EXACT * right * factor)
         self._redrawn_at = len(self._store)
         if len(wrong) > len(right) // 2:
-            self._redraw()
+            self._redraw(refilter=False)
         else:
             self._draw(wrong, lacking[wrong])
 
     def _draw(self, indices: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]) -> None:
+        every = np.zeros(len(self._store))
+        every[indices] = weights
+        drawn = self._pieces[-1][1] if self._pieces else 0
+        self._pieces += [(drawn + a, drawn + b) for a, b in blocks(len(self._store) - drawn, _BATCH)]
+        for first, last in self._pieces:
+            part = every[first:last]
+            if part.any():
+                filtered = self._filtered_piece(first, last)
+                self._slices.add(filtered, self._angles[first:last], part, self.center)
+        self._drawn += every
+
+    def _filtered_piece(self, first: int, last: int) -> list[npt.NDArray[np.float32]]:
+        """Return the filtered projections of a piece, and keep them if there is room."""
         assert self._field is not None  # noqa: S101  callers have checked it
-        for first in range(0, len(indices), _BATCH):
-            batch = indices[first : first + _BATCH]
-            part = weights[first : first + _BATCH]
-            raw = self._store.take(batch)
-            self._slices.add(raw, self._field, self.filter, self._angles[batch], part, self.center)
-        self._drawn[indices] += weights
+        kept = self._filtered.get(first)
+        if kept is not None:
+            return kept
+        raw = self._store.take(np.arange(first, last))
+        filtered = self._slices.filtered(raw, self._field, self.filter)
+        if _size(filtered) <= self._filtered_room:
+            self._filtered_room -= _size(filtered)
+            self._filtered[first] = filtered
+        return filtered
+
+
+def _size(arrays: list[npt.NDArray[np.float32]]) -> int:
+    return sum(array.nbytes for array in arrays)

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tomolive.recon.backproject import GUARDS, add_to_slice, add_to_upright, guarded, lanes
+from tomolive.recon.backproject import add_to_slice, add_to_upright, lanes
 from tomolive.recon.correct import FlatField, line_integrals
 from tomolive.recon.filters import filter_rows
 from tomolive.recon.parallel import blocks, run
@@ -22,7 +22,6 @@ class OrthoSlices:
     def __init__(self, rows: int, columns: int, positions: dict[str, int], threads: int) -> None:
         self._positions = dict(positions)
         self._threads = threads
-        self._columns = columns
         self._row_bands = blocks(rows, _BAND)
         self._image_bands = blocks(columns, max(16, -(-columns // (2 * threads))))
         self._xy = np.zeros((columns, columns), np.float32)
@@ -32,33 +31,38 @@ class OrthoSlices:
             for plane in ("xz", "yz")
         }
 
+    def filtered(
+        self, raw: npt.NDArray[np.generic], field: FlatField, filter_name: str
+    ) -> list[npt.NDArray[np.float32]]:
+        """Correct and filter raw projections (n, rows, columns), ready for `add`: one array for each band."""
+
+        def prepare(band: tuple[int, int]) -> npt.NDArray[np.float32]:
+            first, last = band
+            part = FlatField(field.dark[first:last], field.gain[first:last])
+            return lanes(filter_rows(line_integrals(raw[:, first:last], part), filter_name))
+
+        return run(prepare, self._row_bands, self._threads)
+
     def add(
         self,
-        raw: npt.NDArray[np.generic],
-        field: FlatField,
-        filter_name: str,
+        filtered: list[npt.NDArray[np.float32]],
         angles: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
         center: float,
     ) -> None:
-        """Correct, filter and add raw projections (n, rows, columns)."""
-        z = self._positions["xy"]
-        row = np.zeros((len(raw), self._columns + GUARDS), np.float32)
+        """Add filtered projections at ``angles`` (n,), times ``weights`` (n,)."""
 
         def add_band(band: int) -> None:
-            first, last = self._row_bands[band]
-            part = FlatField(field.dark[first:last], field.gain[first:last])
-            filtered = filter_rows(line_integrals(raw[:, first:last], part), filter_name)
-            if first <= z < last:
-                row[:] = guarded(filtered[:, z - first], weights)
-            turned = lanes(filtered, weights)
             for plane, images in self._upright.items():
-                add_to_upright(turned, angles, center, plane, self._positions[plane], images[band])
+                at = self._positions[plane]
+                add_to_upright(filtered[band], weights, angles, center, plane, at, images[band])
 
         def add_lines(band: tuple[int, int]) -> None:
             first, last = band
             add_to_slice(row, angles, center, self._xy[first:last], first)
 
+        z = self._positions["xy"]
+        row = filtered[z // _BAND][:, :, z % _BAND] * weights[:, np.newaxis].astype(np.float32)
         run(add_band, range(len(self._row_bands)), self._threads)
         run(add_lines, self._image_bands, self._threads)
 

@@ -34,16 +34,16 @@ def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArra
     return out
 
 
-def lanes(filtered: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return projections (n, rows, columns) weighted, guarded and rows last: (n, columns + 3, rows)."""
+def lanes(filtered: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return projections (n, rows, columns) guarded and with rows last: (n, columns + 3, rows)."""
     count, rows, columns = filtered.shape
     out = np.empty((count, columns + GUARDS, rows), np.float32)
-    _turn(filtered, np.asarray(weights, np.float32), out)
+    _turn(filtered, out)
     return out
 
 
 @njit(nogil=True, cache=True)
-def _turn(filtered, weights, out):
+def _turn(filtered, out):
     count, rows, columns = filtered.shape
     for a in range(count):
         out[a, 0] = 0
@@ -52,7 +52,7 @@ def _turn(filtered, weights, out):
         for first in range(0, columns, _TILE):
             for row in range(rows):
                 for column in range(first, min(first + _TILE, columns)):
-                    out[a, column + 1, row] = filtered[a, row, column] * weights[a]
+                    out[a, column + 1, row] = filtered[a, row, column]
 
 
 def add_to_slice(
@@ -112,6 +112,7 @@ def _add_to_slice(rows, starts, steps, image):
 
 def add_to_upright(
     turned: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float64],
     angles: npt.NDArray[np.float64],
     center: float,
     plane: str,
@@ -124,6 +125,8 @@ def add_to_upright(
     ----------
     turned
         What `lanes` returns, (n, columns + 3, rows).
+    weights
+        What each projection weighs, (n,).
     plane
         "xz" (at y = ``position``) or "yz" (at x = ``position``).
     image
@@ -134,12 +137,12 @@ def add_to_upright(
     along, across = (np.cos, np.sin) if plane == "xz" else (np.sin, np.cos)
     steps = along(angles)
     starts = center + 1 - middle * steps + (position - middle) * across(angles)
-    add_to_line(turned, starts, steps, image)
+    add_to_line(turned, weights.astype(np.float32), starts, steps, image)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def add_to_line(turned, starts, steps, image):
-    """Add to ``image[k, z]`` the sum over a of ``turned[a, starts[a] + k steps[a], z]``, interpolated."""
+def add_to_line(turned, weights, starts, steps, image):
+    """Add to ``image[k, z]`` the sum over a of ``weights[a] turned[a, starts[a] + k steps[a], z]``."""
     count, width, rows = turned.shape
     end = float(width - 2)
     for k in range(image.shape[0]):
@@ -147,14 +150,16 @@ def add_to_line(turned, starts, steps, image):
         for a in range(count):
             position = min(max(starts[a] + k * steps[a], 0.0), end)
             i = np.int64(position)
-            fraction = np.float32(position - i)
+            above = np.float32(position - i) * weights[a]
+            below = weights[a] - above
             lower, upper = turned[a, i], turned[a, i + 1]
             for z in range(rows):
-                line[z] += lower[z] + fraction * (upper[z] - lower[z])
+                line[z] += below * lower[z] + above * upper[z]
 
 
 def add_to_block(
     turned: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float64],
     angles: npt.NDArray[np.float64],
     center: float,
     block: npt.NDArray[np.float32],
@@ -174,11 +179,11 @@ def add_to_block(
     middle = (turned.shape[1] - GUARDS - 1) / 2
     steps, slopes = np.cos(angles), np.sin(angles)
     origins = center + 1 - middle * steps + (first - middle) * slopes
-    _add_to_block(turned, origins, steps, slopes, block)
+    _add_to_block(turned, weights.astype(np.float32), origins, steps, slopes, block)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _add_to_block(turned, origins, steps, slopes, block):
+def _add_to_block(turned, weights, origins, steps, slopes, block):
     count, width, rows = turned.shape
     end = float(width - 2)
     ys, xs = block.shape[0], block.shape[1]
@@ -191,7 +196,8 @@ def _add_to_block(turned, origins, steps, slopes, block):
                     for x in range(left, min(left + _TILE, xs)):
                         position = min(max(start + x * steps[a], 0.0), end)
                         i = np.int64(position)
-                        fraction = np.float32(position - i)
+                        above = np.float32(position - i) * weights[a]
+                        below = weights[a] - above
                         lower, upper, pixel = turned[a, i], turned[a, i + 1], block[y, x]
                         for z in range(rows):
-                            pixel[z] += lower[z] + fraction * (upper[z] - lower[z])
+                            pixel[z] += below * lower[z] + above * upper[z]

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from tomolive.errors import ReconstructionError
 from tomolive.recon.fourier import fast_length, irfft, rfft
 
+_ROWS_AT_ONCE = 32
+"""More would leave the cache between the two transforms, and take twice as long."""
 _BUTTERWORTH_CUTOFF = 0.25
 _BUTTERWORTH_ORDER = 4
 
@@ -87,17 +89,19 @@ def filter_rows(
     -------
     float32, same shape, 1/pixel.
     """
+    if padding not in ("edge", "zero"):
+        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
     columns = rows.shape[-1]
     length = filter_length(columns)
-    if padding == "edge":
-        padded = _pad_edges(rows, length)
-    elif padding == "zero":
-        padded = rows
-    else:
-        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
-    spectrum = rfft(padded, length)
-    spectrum *= response(name, length)
-    return irfft(spectrum, length)[..., :columns]
+    factors = response(name, length)
+    flat = rows.reshape(-1, columns)
+    out = np.empty(flat.shape, np.float32)
+    for first in range(0, len(flat), _ROWS_AT_ONCE):
+        part = flat[first : first + _ROWS_AT_ONCE]
+        spectrum = rfft(_pad_edges(part, length) if padding == "edge" else part, length)
+        spectrum *= factors
+        out[first : first + _ROWS_AT_ONCE] = irfft(spectrum, length)[:, :columns]
+    return out.reshape(rows.shape)
 
 
 def _pad_edges(rows: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:

@@ -141,12 +141,12 @@ def _slice_adder(filtered: Floats, weights: Doubles, angles: Doubles, center: fl
 
 
 def _block_adder(filtered: Floats, weights: Doubles, angles: Doubles, center: float, out: Floats) -> Adder:
-    turned = lanes(filtered.transpose(1, 0, 2), weights)
+    turned = lanes(filtered.transpose(1, 0, 2))
 
     def add(band: tuple[int, int]) -> None:
         low, high = band
         block = np.zeros((high - low, out.shape[2], out.shape[0]), np.float32)
-        add_to_block(turned, angles, center, block, low)
+        add_to_block(turned, weights, angles, center, block, low)
         out[:, low:high] = block.transpose(2, 0, 1)
 
     return add
