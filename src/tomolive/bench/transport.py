@@ -80,7 +80,7 @@ def _measure(kind: Kind, documents: int, seconds: float) -> dict[str, Any]:
         }
         if kind == "tomolive":
             figures["read_back_per_s"] = _read_back(middle, documents)
-        return {**figures, "memory_mb": _peak_memory(middle.pid)}
+        return {**figures, "memory_mb": roles.peak_memory(middle.pid)}
 
 
 def _run(middle: Middle, folder: Path, load: Load) -> dict[str, Any]:
@@ -138,14 +138,6 @@ def _receive(connection: Connection) -> Any:
         return connection.recv()
     except EOFError:
         raise TomoliveError("a process of the benchmark has ended; its error is above") from None
-
-
-def _peak_memory(pid: int) -> float:
-    """Return the most memory that a process has had, in megabytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise TomoliveError(f"process {pid} does not say how much memory it has")
 
 
 _ROWS = [

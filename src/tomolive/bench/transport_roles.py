@@ -190,3 +190,9 @@ def read_all(address: str, documents: int, parent: Connection) -> None:
     dispatcher.subscribe_idle(lambda: dispatcher.stop() if len(times) > documents else None)
     dispatcher.start()
     parent.send(len(times) / (times[-1] - times[0]))
+
+
+def peak_memory(pid: int) -> float:
+    """Return the most memory that a process has had, in megabytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))

@@ -7,6 +7,7 @@ from tomolive.cli.lazy import LazyGroup
 BENCHMARKS = {
     "faults": "tomolive.bench.faults:faults",
     "files": "tomolive.bench.files:files",
+    "fuzz": "tomolive.bench.fuzz:fuzz",
     "page": "tomolive.bench.page:page",
     "recon": "tomolive.bench.recon:recon",
     "transport": "tomolive.bench.transport:transport",
