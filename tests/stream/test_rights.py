@@ -1,8 +1,13 @@
 """CURVE on the native port: who may connect, and what for."""
 
+import asyncio
 import logging
+import threading
 
 import pytest
+from bluesky.callbacks.zmq import ClientCurve
+from bluesky.callbacks.zmq import Publisher as StockPublisher
+from bluesky.callbacks.zmq import RemoteDispatcher as StockDispatcher
 
 from tomolive.errors import AddressError
 from tomolive.stream import keys as keyring
@@ -72,3 +77,61 @@ def test_an_unlisted_or_missing_key_is_not_let_in(locked, folders, publishing, m
                 publish(name, doc)
             assert not publish.flush(1.0)
     assert locked.hub.journal.head == 0
+
+
+def test_a_client_that_is_shut_out_gets_no_more(locked, folders, publishing, listen, make_run, wait_for):
+    """Revoking the key of a consumer that is connected ends it, with the reason; others go on."""
+    hub, clients = folders
+    shut_out = listen(locked.native, keys=clients["consume"])
+    stays = listen(locked.native, keys=clients["both"])
+    keyring.revoke(hub, "consume")
+    with publishing(locked.native, keys=clients["publish"]) as publish:
+        shut_out.join()
+        run = make_run(3)
+        for name, doc in run:
+            publish(name, doc)
+        wait_for(lambda: len(stays.documents) >= len(run))
+    assert isinstance(shut_out.error, AddressError)
+    assert "no longer" in str(shut_out.error)
+    assert shut_out.documents == []
+    assert stays.documents == run
+
+
+def test_bluesky_classes_use_the_same_files(locked, folders, tmp_path, make_run, wait_for):
+    """Bluesky's Publisher and RemoteDispatcher connect with the files as their ClientCurve, by right."""
+
+    def curve(name):
+        return ClientCurve(tmp_path / name / "client.key_secret", tmp_path / "hub" / "server.key")
+
+    heard = []
+    dispatcher = StockDispatcher(locked.stock_out, curve_config=curve("consume"))
+    dispatcher.subscribe(lambda name, doc: heard.append((name, doc)))
+    thread = threading.Thread(target=_run_stock, args=(dispatcher,))
+    thread.start()
+    denied = StockPublisher(locked.stock_in, curve_config=curve("consume"))
+    allowed = StockPublisher(locked.stock_in, curve_config=curve("publish"))
+    try:
+        wait_for(lambda: locked.hub.stock_listeners > 0)
+        probe = make_run(0)[0]
+
+        def is_through():
+            denied("start", {"uid": "by a consumer", "time": 1.0})
+            allowed(*probe)
+            return probe in heard
+
+        wait_for(is_through)
+        run = make_run(3)
+        for name, doc in run:
+            allowed(name, doc)
+        wait_for(lambda: run[-1] in heard)
+    finally:
+        denied.close()
+        allowed.close()
+        dispatcher.loop.call_soon_threadsafe(dispatcher._task.cancel)
+        thread.join(TIMEOUT)
+    assert [document for document in heard if document != probe] == run
+
+
+def _run_stock(dispatcher):
+    with pytest.raises(asyncio.CancelledError):
+        dispatcher.start()

@@ -154,7 +154,10 @@ class Hub:
         if self._keys and self._zap in ready:
             self._zap.send_multipart(self._keys.answer(self._zap.recv_multipart()))
         if self._native in ready:
-            self._drain(self._native, lambda parts: self._take_native(parts, now))
+            if self._keys:  # only uncopied frames tell whose key they came with
+                self._drain(self._native, lambda parts: self._take_known(parts, now), copy=False)
+            else:
+                self._drain(self._native, lambda parts: self._take_native(parts, now, _ALL))
         if self._stock_in in ready:
             self._drain(self._stock_in, self._take_stock)
         if self._stock_out in ready:
@@ -174,33 +177,33 @@ class Hub:
         return more
 
     @staticmethod
-    def _drain(socket: zmq.Socket, take: Callable[[list[zmq.Frame]], None]) -> None:
+    def _drain(socket: zmq.Socket, take: Callable[[list], None], *, copy: bool = True) -> None:
         for _ in range(_MESSAGES_A_TURN):
             try:
-                parts = socket.recv_multipart(zmq.DONTWAIT, copy=False)
+                parts = socket.recv_multipart(zmq.DONTWAIT, copy=copy)
             except zmq.Again:
                 return
             take(parts)
 
-    def _take_native(self, parts: list[zmq.Frame], now: float) -> None:
-        rights = self._rights(parts[0]) if self._keys else _ALL
-        self.exchange.receive(parts[0].bytes, [part.buffer for part in parts[1:]], now, rights)
+    def _take_native(self, parts: list[bytes], now: float, rights: Rights) -> None:
+        self.exchange.receive(parts[0], parts[1:], now, rights)
 
-    def _rights(self, frame: zmq.Frame) -> Rights:
-        assert self._keys is not None  # noqa: S101  # asked only with keys
-        granted = self._keys.rights(str(frame.get("User-Id")))
-        return Rights(publish="publish" in granted, consume="consume" in granted)
+    def _take_known(self, frames: list[zmq.Frame], now: float) -> None:
+        assert self._keys is not None  # noqa: S101  # called only with keys
+        granted = self._keys.rights(str(frames[0].get("User-Id")))
+        rights = Rights(publish="publish" in granted, consume="consume" in granted)
+        self._take_native([frame.bytes for frame in frames], now, rights)
 
-    def _take_stock(self, parts: list[zmq.Frame]) -> None:
+    def _take_stock(self, parts: list[bytes]) -> None:
         try:
-            name, doc = stock.decode_stock(parts[0].bytes if len(parts) == 1 else b"")
+            name, doc = stock.decode_stock(parts[0] if len(parts) == 1 else b"")
         except DocumentError as error:
             self.exchange.refuse(Refusal("unknown", "", str(error), "stock"))
             return
         self.exchange.take_stock(name, doc)
 
-    def _take_listener(self, parts: list[zmq.Frame]) -> None:
-        told = parts[0].bytes[:1]
+    def _take_listener(self, parts: list[bytes]) -> None:
+        told = parts[0][:1]
         self.stock_listeners = max(0, self.stock_listeners + {b"\1": 1, b"\0": -1}.get(told, 0))
 
     # ---- out
