@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import event_model
@@ -373,7 +374,66 @@ def test_runs_that_never_stop_are_forgotten(beamlines, camera_file, locator):
             ],
         )
     held = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).endswith("camera.h5")]
-    assert len(held) <= 65
+    assert len(held) <= 32
     filler.close()
     held = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).endswith("camera.h5")]
     assert held == []
+
+
+def test_a_descriptor_that_makes_frames_small_does_not_fill_the_memory(beamlines, camera_file, locator):
+    """What counts is the size of the frames in the file."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 1, 1))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data"),
+        run.stream_datum("tomo", "det", (0, 10), 1),
+        run.stop(),
+    ]
+    items = run_through(Filler(locator, memory=4 * 3 * 60), pairs)
+    assert [len(item[1].array) for item in items if item[0] == "frames"] == [3, 3, 3, 1]
+
+
+def test_a_dead_file_is_waited_for_once(beamlines, locator):
+    """Not once for each of a hundred events: patience counts from the last sign of life."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((5, 6), external="FILESTORE:")),
+        run.resource("AD_HDF5", "/detector", "nowhere.h5", frame_per_point=1),
+    ]
+    for point in range(100):
+        datum = run.datum(point_number=point)
+        pairs += [datum, run.event("primary", det=datum[1]["datum_id"])]
+    pairs.append(run.stop())
+    begun = time.monotonic()
+
+    items = run_through(Filler(locator, fill_events=True, frames=False, patience=1), pairs)
+
+    assert time.monotonic() - begun < 50
+    assert len([item for item in items if item[0] == "missing"]) == 100
+
+
+def test_late_frames_come_without_documents(beamlines, tmp_path, locator, camera_file):
+    """``poll`` finds them between documents, in their order."""
+    run = beamlines.Run()
+    hidden = camera_file.rename(tmp_path / "hidden.h5")
+    pairs = [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data"),
+        run.stream_datum("tomo", "det", (0, 4), 1),
+        run.stream_datum("tomo", "det", (4, 10), 5),
+    ]
+    filler = Filler(locator, patience=0.1)
+    items = run_through(filler, pairs)
+    assert [(m.first, m.last) for kind, m in items[-3::2] if kind == "missing"] == [(0, 4), (4, 10)]
+
+    hidden.rename(camera_file)
+    late = []
+    deadline = time.monotonic() + 30
+    while not late and time.monotonic() < deadline:
+        late += filler.poll()
+
+    assert [(item[1].first, item[1].last) for item in late] == [(0, 4), (4, 10)]
+    assert [item[1] for item in run_through(filler, [run.stop()])] == ["stop"]

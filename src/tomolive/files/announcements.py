@@ -60,6 +60,11 @@ class Announcement:
     datum_kwargs: Mapping[str, Any] | None = None
     """Of a datum: given to a handler, which alone knows what they mean. None for a stream_datum."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it comes whole or not at all, since a handler reads it."""
+        return self.asset is not None and not self.asset.mimetype
+
     def head(self, count: int) -> "Announcement":
         """Return the first ``count`` frames of it."""
         return replace(self, count=min(count, self.count))

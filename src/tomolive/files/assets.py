@@ -31,6 +31,8 @@ class OpenAsset:
         Seconds without a sign of life.
     empty
         Makes arrays to read into.
+    block_bytes
+        The most that one array may take.
     threads
         Threads that may decompress a block.
     """
@@ -42,11 +44,14 @@ class OpenAsset:
         *,
         patience: float,
         empty: Callable[[tuple[int, ...], np.dtype], Array],
+        block_bytes: int,
         threads: int,
     ) -> None:
         self.asset = asset
         self.patience = Patience(patience)
         self.overdue: deque[Announcement] = deque()
+        self.given_up = False
+        """Whether the last wait was in vain; there is no other before the next sign of life."""
         self.told_exclusive = False
         self.reason = ""
         """Why frames were not there when last looked for."""
@@ -54,6 +59,7 @@ class OpenAsset:
         self._next_look = 0.0
         self._locator = locator
         self._empty = empty
+        self._block_bytes = block_bytes
         self._threads = threads
         self._reader: FrameReader | HandlerReader | None = None
 
@@ -76,6 +82,7 @@ class OpenAsset:
             self.patience.look(self.sign_of_life(part))
             raise
         self._exclusive_since = None
+        self.given_up = False
         self.patience.reset()
         return array
 
@@ -109,15 +116,15 @@ class OpenAsset:
                 try:
                     array = self.read(part.head(block(part)))
                 except NotReadyError as error:
-                    waiting.append(part.head(1) if error.only else part)
+                    came = 1 if error.only and not part.whole else part.count
+                    waiting.append(part.head(came))
                     if not error.only:
                         break
-                    came = 1
                 except FileAccessError as error:
                     came = part.count
                     yield part, error
                 else:
-                    came = len(array)
+                    came = part.count if part.whole else len(array)
                     yield part.head(came), array
                 if part.count > came:
                     self.overdue.appendleft(part.rest(came))
@@ -162,5 +169,7 @@ class OpenAsset:
             else self._locator.map_resource(asset.root, asset.resource_path)
         )
         self._locator.confine(path, announced=self.where)
-        source = Source(path, self._locator.confine, asset.parameters, self._empty, self._threads)
+        source = Source(
+            path, self._locator.confine, asset.parameters, self._empty, self._block_bytes, self._threads
+        )
         return reader_for(asset.mimetype)(source) if asset.mimetype else HandlerReader(asset.spec, source)

@@ -28,6 +28,7 @@ Item = (
 )
 
 _MOST_RUNS = 64
+_MOST_FILES = 32
 _EXCLUSIVE_S = 1.0
 """A file that only its writer can open for so long is not one that is just being made ready for readers."""
 
@@ -104,7 +105,8 @@ class Filler:
                     yield from self._event(event)
             case "stop":
                 yield from self._finish(str(doc.get("run_start")), grace=Patience(self._seconds))
-                yield "document", name, doc
+                if not self._stopped.is_set():
+                    yield "document", name, doc
             case "start":
                 yield from self._forget_old_runs()
                 self._announcements.take(name, doc)
@@ -187,6 +189,8 @@ class Filler:
             yield _missing(announced, "the document that names their file was never seen", final=True)
             return
         opened = self._opened(announced.asset)
+        if opened.overdue:
+            yield from self._look_again(opened)
         part = announced
         while part.count and not self._stopped.is_set():
             try:
@@ -199,7 +203,7 @@ class Filler:
                 yield from self._give_up(opened, part, error)
                 return
             except NotReadyError as error:
-                late = part.head(1) if error.only else part
+                late = part.head(1) if error.only and not part.whole else part
                 yield from self._give_up(opened, late, error)
                 part = part.rest(late.count)
             except FileAccessError as error:
@@ -207,11 +211,14 @@ class Filler:
                 return
             else:
                 yield self._hand_out(part, array)
-                part = part.rest(len(array))
+                part = part.rest(part.count if part.whole else len(array))
 
     def _give_up(self, opened: OpenAsset, late: Announcement, error: NotReadyError) -> Iterator[Item]:
         """Report frames that have not come; they are still looked for if someone can use them later."""
-        look_on = self._frames and not self._stopped.is_set()
+        if self._stopped.is_set():
+            return
+        opened.given_up = True
+        look_on = self._frames
         if look_on:
             opened.overdue.append(late)
         if not (isinstance(error, BeingWrittenError) and look_on):
@@ -266,10 +273,12 @@ class Filler:
         while any(opened.overdue for opened in mine) and not self._stopped.is_set():
             for opened in mine:
                 yield from self._look_again(opened)
-            grace.look(tuple(opened.sign_of_life(opened.overdue[0]) for opened in mine if opened.overdue))
+            grace.look(tuple((len(o.overdue), o.sign_of_life(o.overdue[0])) for o in mine if o.overdue))
             if grace.exhausted:
                 break
             self._stopped.wait(grace.pause())
+        if self._stopped.is_set():
+            return
         for opened in mine:
             for late in merge(opened.overdue):
                 yield _missing(late, opened.reason, final=True)
@@ -280,12 +289,19 @@ class Filler:
         self._announcements.forget(run_uid)
 
     def _opened(self, asset: Asset) -> OpenAsset:
-        if asset.uid not in self._open:
-            self._open[asset.uid] = OpenAsset(
-                asset, self._locator, patience=self._seconds, empty=self._pool.empty, threads=self._threads
-            )
-        opened = self._open[asset.uid]
-        if not opened.overdue:
+        opened = self._open.pop(asset.uid, None) or OpenAsset(
+            asset,
+            self._locator,
+            patience=self._seconds,
+            empty=self._pool.empty,
+            block_bytes=self._block_bytes,
+            threads=self._threads,
+        )
+        # Newest last. Runs with a file for each point would otherwise run out of open files.
+        self._open[asset.uid] = opened
+        for old in list(self._open.values())[-_MOST_FILES - 1 : -_MOST_FILES]:
+            old.close()
+        if not opened.given_up:
             opened.patience.reset()
         return opened
 
@@ -317,7 +333,7 @@ def _filled(doc: Document, found: list[tuple[Announcement, list[Frames]]]) -> Do
     }
     for image, blocks in found:
         key = image.track.data_key
-        complete = sum(len(block.array) for block in blocks) >= image.count
+        complete = sum(len(block.array) for block in blocks) >= (1 if image.whole else image.count)
         doc["filled"][key] = complete
         if complete:
             doc["data"][key] = _value_of_event([block.array for block in blocks])

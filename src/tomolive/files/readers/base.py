@@ -1,5 +1,6 @@
 """What a reader of image files is: frames by number out of one asset, or the reason why not yet."""
 
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +44,14 @@ class Source:
     """Of the StreamResource, or made from the Resource's ``resource_kwargs``."""
     empty: Callable[[tuple[int, ...], np.dtype], Array] = np.empty
     """Makes an array to read into; it may be memory that consumers have released."""
+    block_bytes: int = sys.maxsize
+    """The most that one array should take."""
     threads: int = 1
     """Threads that may decompress a block."""
+
+    def frames_per_block(self, frame_bytes: int) -> int:
+        """Return how many frames to read at once, at least one."""
+        return max(self.block_bytes // max(frame_bytes, 1), 1)
 
 
 class FrameReader(Protocol):

@@ -47,13 +47,17 @@ class Hdf5Reader:
     def read(self, first: int, last: int) -> Array:
         """See `FrameReader.read`."""
         try:
-            dataset = self._dataset if self._dataset is not None else self._open()
+            dataset = self._dataset if self._dataset is not None else self._reopen()
             if self._frames(dataset) < last:
                 dataset = self._renew(dataset)
             there = min(last, self._frames(dataset))
             if there <= first:
                 raise NotReadyError(f"{self._source.path}: {self._name} holds {there} frames so far")
-            return self._read(dataset, first, there)
+            frame_bytes = math.prod(dataset.shape[1:][-2:]) * dataset.dtype.itemsize
+            return self._read(dataset, first, min(there, first + self._source.frames_per_block(frame_bytes)))
+        except FileNotFoundError:
+            self.close()
+            raise
         except (OSError, RuntimeError, KeyError) as error:
             # A file that is caught half way, or a network file system that has lost it: begin anew next time.
             self.close()
@@ -71,6 +75,14 @@ class Hdf5Reader:
         # Taken out of the cache, so that another read makes new threads.
         if (threads := self.__dict__.pop("_threads", None)) is not None:
             threads.shutdown()
+
+    def _reopen(self) -> h5py.Dataset:
+        self.close()
+        try:
+            return self._open()
+        except Exception:
+            self.close()
+            raise
 
     def _open(self) -> h5py.Dataset:
         path = self._source.confine(self._source.path)
@@ -93,8 +105,7 @@ class Hdf5Reader:
     def _renew(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Look at the dataset again; a file that was closed and has changed since is opened again."""
         if self._state is not Hdf5State.SWMR and stamp(self._source.path) != self._opened:
-            self.close()
-            return self._open()
+            return self._reopen()
         dataset.refresh()
         return dataset
 

@@ -76,6 +76,7 @@ class _SequenceReader:
     def read(self, first: int, last: int) -> Array:
         """See `FrameReader.read`."""
         head = self._read_frame(first)
+        last = min(last, first + self._source.frames_per_block(head.nbytes))
         out = self._source.empty((last - first, *head.shape), head.dtype)
         out[0] = head
         for row in range(1, last - first):

@@ -1,6 +1,7 @@
 """Frames of a Zarr array in a folder, also while it grows."""
 
 import itertools
+import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class ZarrReader:
         array = self._array
         if array is None or array.shape[0] < last:
             array = self._array = self._open()
-        there = self._written(first, min(last, array.shape[0]))
+        frame_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
+        last = min(last, array.shape[0], first + self._source.frames_per_block(frame_bytes))
+        there = self._written(first, last)
         if there <= first:
             raise NotReadyError(f"{self._folder} has no frame {first} so far", only=first < array.shape[0])
         try:
