@@ -1,7 +1,6 @@
 """A page that is really served, with a simulated scan behind it, and a real browser in front."""
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tomolive.bench.browser import ADVICE, chromium, find_chromium
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import Picture, SnapshotStore, Status
 from tomolive.view.server import create_app, serve
@@ -201,32 +201,16 @@ def beamline(scan: SimulatedScan) -> Iterator[Callable[..., Beamline]]:
         one.close()
 
 
-def find_chromium() -> str | None:
-    """Return the path of a Chromium that is installed."""
-    names = (os.environ.get("TOMOLIVE_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
-    return next((path for name in names if name and (path := shutil.which(name))), None)
-
-
-CHROMIUM_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless Chromium; without one the test is skipped, except where CI promises one."""
-    path = find_chromium()
-    if path is None:
-        reason = "no Chromium: install the system's package, or set TOMOLIVE_CHROMIUM to its path"
+    if find_chromium() is None:
         if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+            pytest.fail(f"no Chromium: {ADVICE}")
+        pytest.skip(f"no Chromium: {ADVICE}")
+    pytest.importorskip("playwright.sync_api")
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

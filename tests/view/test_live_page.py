@@ -40,7 +40,7 @@ def demo_page(tmp_path: Path) -> Iterator[str]:
             pytest.fail(f"the demo ended without an address: {said}")
         demo.send_signal(signal.SIGINT)
         demo.stdout.read()
-        assert demo.wait(60) == 0
+        assert demo.wait(60) == 130
 
 
 def test_the_page_shows_a_running_scan(demo_page: str, open_page: Any, wait: Callable[..., Any]) -> None:

@@ -89,24 +89,34 @@ def encode_picture(picture: Picture, snapshot_version: int, binning: int = 1) ->
     return header + quantised.astype("<u2", copy=False).tobytes()
 
 
-def quantise(pixels: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint16], float, float]:
-    """Return ``(q, scale, offset)``: ``offset + scale * q`` is within ``scale / 2`` of each finite pixel.
+def quantise(pixels: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint16], float, float]:
+    """Return ``(q, scale, offset)``: ``offset + scale * q`` is within 0.51 ``scale`` of each finite pixel.
 
-    >>> q, scale, offset = quantise(np.array([[0.0, 1.0, np.nan]]))
+    >>> q, scale, offset = quantise(np.array([[0, 1, np.nan]], np.float32))
     >>> q.tolist(), round(scale * 65534, 6), offset
     ([[0, 65534, 65535]], 1.0, 0.0)
     """
-    finite = np.isfinite(pixels)
-    if not finite.any():
-        return np.full(pixels.shape, _NOT_FINITE, np.uint16), 0.0, 0.0
-    low = float(pixels.min(where=finite, initial=np.inf))
-    high = float(pixels.max(where=finite, initial=-np.inf))
+    low, high = float(pixels.min(initial=np.inf)), float(pixels.max(initial=-np.inf))
+    finite = None
+    if not (math.isfinite(low) and math.isfinite(high)):
+        finite = np.isfinite(pixels)
+        if not finite.any():
+            return np.full(pixels.shape, _NOT_FINITE, np.uint16), 0.0, 0.0
+        low = float(pixels.min(where=finite, initial=np.inf))
+        high = float(pixels.max(where=finite, initial=-np.inf))
+        pixels = np.where(finite, pixels, np.float32(low))
     scale = (high - low) / _TOP
-    quantised = np.zeros(pixels.shape, np.uint16)
-    if scale > 0:
-        steps = (np.where(finite, pixels, low).astype(np.float64) - low) / scale
-        quantised = np.rint(steps).astype(np.uint16)
-    quantised[~finite] = _NOT_FINITE
+    if scale == 0:
+        quantised = np.zeros(pixels.shape, np.uint16)
+    else:
+        # float32 is exact enough, and twice as fast, except where its range ends.
+        kind = np.float32 if 1e-30 < high - low < 1e38 else np.float64
+        steps = pixels.astype(kind, copy=False) - kind(low)
+        steps *= kind(1 / scale)
+        steps += kind(0.5)
+        quantised = np.minimum(steps, kind(_TOP)).astype(np.uint16)
+    if finite is not None:
+        quantised[~finite] = _NOT_FINITE
     return quantised, scale, low
 
 

@@ -54,6 +54,10 @@ class Group {
   take(picture, depth, units) {
     this.samples[picture.plane] = sample(picture, depth);
     this.units = units;
+  }
+
+  /** Call when all pictures that came together are taken. */
+  settle() {
     const parts = Object.values(this.samples);
     this.sorted = new Float32Array(parts.reduce((total, part) => total + part.length, 0));
     let at = 0;

@@ -119,6 +119,7 @@ function pictures(list) {
     levels.groups[Levels.groupOf(picture.plane)].take(picture, depth, known?.units ?? "");
   }
   const groups = new Set(list.map((picture) => Levels.groupOf(picture.plane)));
+  for (const name of groups) levels.groups[name].settle();
   const fresh = Object.fromEntries(list.map((picture) => [picture.plane, picture]));
   for (const panel of panels) {
     if (fresh[panel.plane]) panel.draw(fresh[panel.plane], levels.range(panel.plane), table);
@@ -126,7 +127,8 @@ function pictures(list) {
     caption(panel);
   }
   levels.draw();
-  document.dispatchEvent(new CustomEvent("tomolive:drawn", { detail: { planes: Object.keys(fresh), updated: status.updated } }));
+  const detail = { planes: Object.keys(fresh), updated: status.updated, lag_s: status.lag_s, center: status.center };
+  document.dispatchEvent(new CustomEvent("tomolive:drawn", { detail }));
 }
 
 function refused(reason) {
