@@ -98,7 +98,7 @@ def test_check_says_what_a_file_holds(nxtomo: Write) -> None:
         (["check", "FILE/missing.h5"], "No such file"),
         (["replay", "FILE/text.h5", "--hub", "tcp://127.0.0.1:1", "--dir", "FILE/data"], "not an HDF5 file"),
         (["simulate", "--data", "FILE/data", "--hub", "nonsense"], "nonsense"),
-        (["simulate", "--data", "FILE/text.h5/data"], "cannot make the folder"),
+        (["simulate", "--data", "FILE/text.h5/data"], "cannot make a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:

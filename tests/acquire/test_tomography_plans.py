@@ -245,7 +245,17 @@ def test_scans_follow_each_other_with_seeds_of_their_own(recorded: Any, tmp_path
         run_simulation(Simulation(**SMALL, seed=5), session, tmp_path, count=2)
     seeds = [start["tomography"]["simulation"]["seed"] for start in recorded.by_name["start"]]
     assert seeds == [5, 6]
-    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_scans_are_numbered_through_by_their_folders(recorded: Any, recorder: Any, tmp_path: Path) -> None:
+    """The next process goes on counting, and folders of old scans may be gone."""
+    simulate(recorded, tmp_path)
+    (tmp_path / "scan_00041").mkdir()
+    (tmp_path / "scan_notes").mkdir()
+    again = recorder()
+    simulate(again, tmp_path)
+    assert (recorded.start["scan_id"], again.start["scan_id"]) == (1, 42)
+    assert (tmp_path / "scan_00042" / "camera_0001.h5").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tomolive.acquire.layouts import Paths
 from tomolive.acquire.plans import Plan, Scan, tomo_fly
 from tomolive.acquire.scanfile import ScanFile, open_scan
 from tomolive.acquire.scene import Kind
-from tomolive.acquire.session import Outcome, Session, new_scan_folder
+from tomolive.acquire.session import Outcome, ScanFolder, Session, new_scan_folder
 from tomolive.acquire.simulate import Style, beamline
 from tomolive.errors import ScanError
 
@@ -38,7 +38,7 @@ class RecordedScene:
         return stack[number].astype(self.dtype, copy=False)
 
 
-def replay_plan(scan: ScanFile, folder: Path, rate: float, style: Style = "async") -> Plan:
+def replay_plan(scan: ScanFile, folder: ScanFolder, rate: float, style: Style = "async") -> Plan:
     """Return a fly scan that shows the frames of ``scan``; a RunEngine must exist.
 
     Parameters
@@ -62,7 +62,8 @@ def replay_plan(scan: ScanFile, folder: Path, rate: float, style: Style = "async
         },
     )
     name = scan.details.get("sample") or scan.path.stem
-    return tomo_fly(beamline(style, RecordedScene(scan), folder), plan, {"sample": {"name": name}})
+    md = {"scan_id": folder.number, "sample": {"name": name}}
+    return tomo_fly(beamline(style, RecordedScene(scan), folder.path), plan, md)
 
 
 def run_replay(

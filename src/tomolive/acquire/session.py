@@ -4,13 +4,11 @@ import contextlib
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
@@ -143,19 +141,38 @@ class NumberedFiles:
         return PathInfo(directory_path=self._directory, filename=f"{name}_{self._numbers[name]:04d}")
 
 
-def new_scan_folder(parent: Path) -> Path:
-    """Return a new folder in ``parent`` for the files of one scan.
+@dataclass(frozen=True)
+class ScanFolder:
+    """A folder for the files of one scan."""
+
+    path: Path
+    number: int
+    """The scan's number, which goes into its start document as ``scan_id``."""
+
+
+def new_scan_folder(parent: Path) -> ScanFolder:
+    """Make the folder PARENT/scan_00042, where 42 is one more than the highest number there.
 
     Raises
     ------
     FileAccessError
         if it cannot be made.
     """
-    folder = parent.resolve() / f"{time.strftime('%Y-%m-%d_%H%M%S')}_{uuid4().hex[:6]}"
+    parent = parent.resolve()
     try:
-        folder.mkdir(parents=True)
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(
+            (int(p.name[5:]) for p in parent.glob("scan_*") if p.name[5:].isdecimal()), default=0
+        )
+        while True:
+            path = parent / f"scan_{number:05d}"
+            try:
+                path.mkdir()
+            except FileExistsError:  # another process was faster
+                number += 1
+            else:
+                return ScanFolder(path, number)
     except OSError as error:
         raise FileAccessError(
-            f"cannot make the folder {folder} for the images: {error.strerror}; choose another one"
+            f"cannot make a folder for the images in {parent}: {error.strerror}; choose another one"
         ) from None
-    return folder

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tomolive.acquire.phantom import porous_sample
 from tomolive.acquire.plans import Plan, Scan, half_turn, tomo_fly, tomo_step
 from tomolive.acquire.scene import Scene, SimulatedScene
-from tomolive.acquire.session import NumberedFiles, Outcome, Session, new_scan_folder
+from tomolive.acquire.session import NumberedFiles, Outcome, ScanFolder, Session, new_scan_folder
 from tomolive.errors import ScanError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Simulation:
         return round(0.487 * self.columns, 3) if self.center is None else self.center
 
 
-def simulated_plan(simulation: Simulation, folder: Path, seed: int) -> Plan:
+def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Plan:
     """Return a plan for one scan whose files go into ``folder``; a RunEngine must exist."""
     s = simulation
     phantom = porous_sample(s.rows, s.columns, s.axis)
@@ -79,9 +79,8 @@ def simulated_plan(simulation: Simulation, folder: Path, seed: int) -> Plan:
         },
     )
     plan = tomo_fly if s.plan == "fly" else tomo_step
-    return plan(
-        beamline(s.style, scene, folder, jitter=JITTER, seed=seed), scan, {"sample": {"name": "porous stone"}}
-    )
+    devices = beamline(s.style, scene, folder.path, jitter=JITTER, seed=seed)
+    return plan(devices, scan, {"scan_id": folder.number, "sample": {"name": "porous stone"}})
 
 
 def beamline(style: Style, scene: Scene, folder: Path, *, jitter: float = 0.0, seed: int = 0) -> Any:
