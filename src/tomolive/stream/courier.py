@@ -22,7 +22,9 @@ _BATCH_BYTES = 1 << 20
 _PING_SECONDS = 0.3
 _HELLO_SECONDS = 1.0
 _BUSY_SECONDS = 1.0
-_QUICK_MS, _SLOW_MS = 2, 50
+_ANSWER_MS = 50
+_UNDER_WAY_SECONDS = 0.01
+"""How soon to look for acknowledgements while no new documents come."""
 
 
 class Courier:
@@ -104,8 +106,6 @@ class _Carriage:
         self._courier, self._dealer, self._spool = courier, dealer, spool
         self._session = PublisherSession(spool.publisher, name)
         self._hello_due = self._ping_due = 0.0
-        self._patience_ms = _QUICK_MS
-        """How long to wait for an answer before looking for new documents; grows while none comes."""
 
     def run(self, until: Callable[[], bool]) -> None:
         while not until():
@@ -149,26 +149,21 @@ class _Carriage:
             self._session.welcome, self._hello_due = False, 0.0
 
     def _wait(self) -> None:
-        """Take in what the hub says; wait for it if that is all there is to do, else for new documents."""
+        """Take in what the hub says, then wait for whatever is needed next: its answer, or new documents."""
         session = self._session
-        if session.welcome and session.accepted == session.next - 1:
-            self._receive(0)
-            if session.welcome:
-                wait = max(0.0, min(self._ping_due - time.monotonic(), _PING_SECONDS))
-                self._courier.sleep(wait, lambda: session.next <= self._spool.last)
-        elif session.room > 0 and session.next <= self._spool.last:
-            self._receive(0)
-        else:
-            heard = self._receive(self._patience_ms)
-            self._patience_ms = _QUICK_MS if heard else min(2 * self._patience_ms, _SLOW_MS)
+        if not session.welcome or session.room <= 0:
+            self._receive(_ANSWER_MS)
+            return
+        self._receive(0)
+        if session.welcome and session.next > self._spool.last:
+            wait = _UNDER_WAY_SECONDS if session.under_way else _PING_SECONDS
+            self._courier.sleep(wait, lambda: session.next <= self._spool.last)
 
-    def _receive(self, patience_ms: int) -> bool:
-        """Take in the messages that are there, or the first one that comes; False if none did."""
-        heard = False
-        while self._dealer.poll(0 if heard else patience_ms):
-            heard = True
+    def _receive(self, patience_ms: int) -> None:
+        """Take in the messages that are there, or the first one that comes in time."""
+        while self._dealer.poll(patience_ms):
             self._understand(self._session.receive(self._dealer.recv_multipart()[0]))
-        return heard
+            patience_ms = 0
 
     def _understand(self, message: messages.FromHub) -> None:
         match message:

@@ -41,7 +41,12 @@ class PublisherSession:
         """Documents that may be sent now."""
         if not self.welcome or self._bytes >= WINDOW_BYTES:
             return 0
-        return WINDOW_DOCUMENTS - (self.next - 1 - self.accepted)
+        return WINDOW_DOCUMENTS - self.under_way
+
+    @property
+    def under_way(self) -> int:
+        """Documents that were sent and not yet accepted."""
+        return self.next - 1 - self.accepted
 
     def publish(self, count: int, size: int, waiting: int) -> bytes:
         """Return the head for ``count`` records from ``next`` on."""
