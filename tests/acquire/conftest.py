@@ -1,7 +1,12 @@
 """Runs that are recorded and checked, and scan files in the field's layouts."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import numpy as np
 import pytest
 
 ROWS, COLUMNS = 4, 24
+TIMEOUT_S = 60
 
 REFERENCES = {
     "run_start": ["start"],
@@ -150,3 +156,22 @@ def nxtomo(tmp_path: Path, frames: Callable[..., np.ndarray]) -> Callable[..., P
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    """The address of a hub in a process of its own."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(TIMEOUT_S)
+        ports = [part for name in ("--native", "--in", "--out", "--http") for part in (name, "127.0.0.1:0")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tomolive", "hub", "--journal", str(tmp_path / "journal"), *ports],
+            env={**os.environ, "NOTIFY_SOCKET": str(path)},
+            stdout=subprocess.DEVNULL,
+        )
+        fields = dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines())
+    yield fields["X_NATIVE"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(TIMEOUT_S) == 0

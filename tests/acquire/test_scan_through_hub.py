@@ -1,13 +1,7 @@
 """Simulated scans through a real hub: what a consumer gets is what was taken."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +15,6 @@ from tomolive.stream.dispatcher import RemoteDispatcher
 
 TIMEOUT_S = 60
 SMALL: dict[str, Any] = {"rows": 6, "columns": 32, "projections": 40, "darks": 3, "flats": 4, "rate": 100}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    """The address of a hub in a process of its own."""
-    path = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(path))
-        notify.settimeout(TIMEOUT_S)
-        ports = [part for name in ("--native", "--in", "--out", "--http") for part in (name, "127.0.0.1:0")]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tomolive", "hub", "--journal", str(tmp_path / "journal"), *ports],
-            env={**os.environ, "NOTIFY_SOCKET": str(path)},
-            stdout=subprocess.DEVNULL,
-        )
-        fields = dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines())
-    yield fields["X_NATIVE"]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(TIMEOUT_S) == 0
 
 
 def uids(run: Any) -> list[str]:

@@ -131,7 +131,7 @@ class NumberedFiles:
     """Tells ophyd-async detectors where to write: DIRECTORY/<data key>_0001.h5, _0002.h5, ..."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory = directory.absolute()
         self._numbers: dict[str, int] = {}
 
     def __call__(self, datakey_name: str | None = None) -> PathInfo:
