@@ -216,6 +216,7 @@ class Feeder:
     def __init__(self, items):
         self.items = list(items)
         self.stopped = False
+        self.behind = 0
         self.documents, self.frames, self.missing, self.idle = [], [], [], []
 
     def subscribe(self, func, name="all"):  # noqa: ARG002

@@ -59,7 +59,8 @@ def offline(scan, numbers=slice(None), center=21.5):
     """The slices of the same frames, in 1/cm for pixels of 2 um."""
     flats, darks = scan.sample.level("flats", 3), scan.sample.level("darks", 3)
     sinograms = normalize(scan.counts[numbers], flats, darks).transpose(1, 0, 2)
-    volume = reconstruct(sinograms, np.deg2rad(scan.angles[numbers]), center) / 2e-4
+    angles = np.deg2rad(scan.angles[numbers])
+    volume = reconstruct(sinograms, angles, center, method="backprojection") / 2e-4
     middle = scan.sample.columns // 2
     return {"xy": volume[scan.sample.rows // 2], "xz": volume[:, middle], "yz": volume[:, :, middle]}
 
@@ -390,3 +391,30 @@ def test_a_scan_without_projections(live, scan_of):
     assert runs.run().status.state == "finished"
     with pytest.raises(FileNotFoundError):
         runs.summary(scan.uid)
+
+
+def test_lag_counts_the_time_that_documents_waited(live, scan_of, monkeypatch):
+    """A consumer that is slower than the camera says how old its picture is, not only how long it took."""
+    clock = [1000.0]
+    monkeypatch.setattr("tomolive.live.worker.time.monotonic", lambda: clock[0])
+    scan = scan_of.Scan()
+    items = [*scan.opening, *scan.level("darks"), *scan.level("flats"), *scan.turn(0, 60)]
+    documents = sum(isinstance(item, tuple) for item in items)
+    runs, taken = live(), []
+
+    def slowly(item):
+        if isinstance(item, tuple):
+            taken.append(item)
+            runs.feeder.behind = documents - len(taken)
+            clock[0] += 1.0
+        return item
+
+    class Slow(list):
+        def __iter__(self):
+            return map(slowly, super().__iter__())
+
+    runs.feeder.items = Slow(items)
+    runs.run()
+    lags = [s.status.lag_s for s in runs.store.all if s.status.lag_s is not None]
+    assert lags[-1] == pytest.approx(documents - 1, abs=2)
+    assert lags == sorted(lags)

@@ -34,3 +34,20 @@ def test_an_idle_callback_that_raises(hub, listen, publishing, make_run, wait_fo
         for name, doc in make_run(3):
             publish(name, doc)
         wait_for(lambda: len(listener.documents) == 6)
+
+
+def test_a_consumer_knows_how_far_it_is_behind(hub, listen, publishing, make_run, wait_for):
+    """While it reads an old run, the documents that wait are counted; at the end none do."""
+    with publishing(hub.native) as publish:
+        for name, doc in make_run(50):
+            publish(name, doc)
+        first = listen(hub.native, wait=False, start="all")
+        wait_for(lambda: len(first.documents) == 53)
+    behind = []
+    listener = listen(hub.native, wait=False, start="all")
+    listener.dispatcher.subscribe(lambda *_: behind.append(listener.dispatcher.behind))
+    wait_for(lambda: len(listener.documents) == 53)
+    wait_for(lambda: listener.dispatcher.behind == 0)
+    assert behind == sorted(behind, reverse=True)
+    assert behind[-1] == 0
+    assert max(behind) > 10

@@ -18,7 +18,7 @@ class Watched:
     heard: float = field(default_factory=time.monotonic)
     """When its last document or frame came."""
     announced: float | None = None
-    """When the newest projections were announced."""
+    """Since when the document that announced the newest projections has been there."""
     fresh: bool = False
     """Projections have come that no picture holds."""
     lag: float | None = None

@@ -18,6 +18,7 @@ from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.output import write_results
 from tomolive.live.references import Dispatcher, EarlierRuns, References
@@ -39,6 +40,9 @@ _WORDS = 4
 
 class LiveDispatcher(Dispatcher, Protocol):
     """What is used of a RemoteDispatcher."""
+
+    @property
+    def behind(self) -> int: ...  # noqa: D102
 
     def subscribe_idle(self, callback: Callable[[], Any]) -> int: ...  # noqa: D102
 
@@ -85,6 +89,7 @@ class LiveReconstruction:
         self._reader = ScanReader(rules)
         self._references = References()
         self._earlier = EarlierRuns(earlier, rules) if earlier else None
+        self._backlog = Backlog()
         self._open: dict[str, Watched] = {}
         self._current: Watched | None = None
         """The scan that the status tells of."""
@@ -116,6 +121,7 @@ class LiveReconstruction:
     # -- what the dispatcher calls --------------------------------------------------------------------------
 
     def _document(self, name: str, doc: dict[str, Any]) -> None:
+        available = self._backlog.take(self._dispatcher.behind, time.monotonic())
         watched = self._watched(doc)
         announced = len(watched.scan.announced) if watched else 0
         outputs = self._reader.document(name, doc)
@@ -125,7 +131,7 @@ class LiveReconstruction:
         if watched:
             watched.heard = time.monotonic()
             if len(watched.scan.announced) > announced:
-                watched.announced = watched.heard
+                watched.announced = available
             if name == "stop":
                 self._end(watched)
             self._retell = True
@@ -206,6 +212,9 @@ class LiveReconstruction:
         """Make the pictures of a scan final, and show them at once."""
         if watched.tomogram is None or watched.scan.failure:
             return
+        if watched is self._current and watched.fresh:
+            # The centre may be refined now, which takes a while: the last frame is shown before.
+            self._publish()
         with self._may_fail(watched):
             if watched.tomogram.finish():
                 self._redraw = True

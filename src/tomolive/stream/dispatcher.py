@@ -133,6 +133,11 @@ class RemoteDispatcher:
         """
         return self._source.position
 
+    @property
+    def behind(self) -> int:
+        """How many documents wait at the hub behind the one at hand, as far as it has told."""
+        return self._source.behind
+
     def start(self) -> None:
         """Call the callbacks, in this thread, until ``stop``.
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _PING_SECONDS = 0.3
 _SUBSCRIBE_SECONDS = 1.0
-_ACKNOWLEDGE_SECONDS = 0.02
+_ACKNOWLEDGE_MS = 20
 _POLL_MS = 50
 _LARGEST_STOCK = 256 << 20
 
@@ -35,6 +35,11 @@ class Source(Protocol):
     """Set when documents that are published from now on will come."""
     position: Position | None
     """Of the document after the one that was given last."""
+
+    @property
+    def behind(self) -> int:
+        """Documents that wait behind the one that was given last, as far as is known."""
+        ...
 
     def documents(self, stopped: threading.Event) -> Documents:
         """Yield documents until ``stopped``."""
@@ -53,6 +58,11 @@ class HubSource:
         self.position = position
         self._done = self._acknowledged = 0
         self._subscribe_due = self._ping_due = self._acknowledge_due = 0.0
+
+    @property
+    def behind(self) -> int:
+        """Documents of the journal that wait behind the one that was given last."""
+        return max(0, self._session.head - self.position.offset) if self.position else 0
 
     def documents(self, stopped: threading.Event) -> Documents:
         """Yield documents until ``stopped``; the hub may come and go meanwhile.
@@ -84,24 +94,24 @@ class HubSource:
                 self._subscribe_due = now + _SUBSCRIBE_SECONDS
         elif session.subscribed and now >= self._ping_due and _tell(dealer, messages.encode(messages.Ping())):
             self._ping_due = now + _PING_SECONDS
-        if not dealer.poll(0):
-            self._acknowledge(dealer)  # before a pause, not before more work
-        if dealer.poll(_POLL_MS):
-            parts = dealer.recv_multipart(copy=False)
+        if self._done != self._acknowledged and now >= self._acknowledge_due:
+            self._acknowledge(dealer)
+        if dealer.poll(_POLL_MS if self._done == self._acknowledged else _ACKNOWLEDGE_MS):
+            parts = dealer.recv_multipart()
             try:
-                message = session.receive(parts[0].bytes)
+                message = session.receive(parts[0])
             except ProtocolError as error:
                 log.warning("the hub at %s is not understood: %s", self._address, error)
                 return
             if isinstance(message, messages.Deliver):
-                yield from self._unpack(dealer, message, parts[1].buffer, stopped)
+                yield from self._unpack(dealer, message, parts[1], stopped)
             else:
                 self._understand(message)
-        else:
+        elif self._done == self._acknowledged:
             yield None
 
     def _unpack(
-        self, dealer: zmq.Socket, message: messages.Deliver, blob: memoryview, stopped: threading.Event
+        self, dealer: zmq.Socket, message: messages.Deliver, blob: bytes, stopped: threading.Event
     ) -> Documents:
         if message.lost:
             self._report_lost(message.lost, message.offset)
@@ -128,7 +138,7 @@ class HubSource:
 
     def _acknowledge(self, dealer: zmq.Socket) -> None:
         """Tell how far the callbacks have come."""
-        self._acknowledge_due = time.monotonic() + _ACKNOWLEDGE_SECONDS
+        self._acknowledge_due = time.monotonic() + _ACKNOWLEDGE_MS / 1000
         wanted = self._session.subscribed and self._done != self._acknowledged
         if wanted and _tell(dealer, self._session.acknowledge(self._done)):
             self._acknowledged = self._done
@@ -159,6 +169,9 @@ class HubSource:
 
 class StockSource:
     """Documents of bluesky's own proxy, which promises nothing."""
+
+    behind = 0
+    """Nothing is known of it."""
 
     def __init__(self, address: str) -> None:
         self._address = address
