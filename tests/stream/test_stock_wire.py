@@ -271,6 +271,14 @@ def test_every_cut_of_a_pickle_is_refused():
             decode_stock(whole[:length])
 
 
+def test_values_without_end_are_refused(monkeypatch):
+    """A pickle that makes a container of every byte is given up after a number of them."""
+    monkeypatch.setattr(plain_pickle, "_MOST_OPCODES", 1000)
+    with pytest.raises(CodecError, match="more than 1000"):
+        plain_pickle.loads(b"\x80\x04" + b"}" * 2000 + b"e.")
+    assert plain_pickle.loads(pickle.dumps(EVENT)) == EVENT
+
+
 MALFORMED = {
     "empty": (b"", "not prefix, name and document"),
     "one word": (b"garbage", "not prefix, name and document"),

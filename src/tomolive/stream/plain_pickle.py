@@ -57,7 +57,7 @@ class _Reader:
     def run(self) -> Any:
         """Carry out the opcodes; those that an event is made of right here, the others from the table."""
         data, stack, memo, at = self.data, self.stack, self.memo, self.at
-        while True:
+        for _ in range(_MOST_OPCODES):
             opcode = data[at]
             at += 1
             if opcode == _SHORT_TEXT:
@@ -76,6 +76,7 @@ class _Reader:
                 self.at = at
                 _table[opcode](self)
                 at = self.at
+        raise CodecError(f"a pickle of more than {_MOST_OPCODES} values and opcodes")
 
     def take(self, size: int) -> bytes:
         """Return the next ``size`` bytes."""
@@ -218,6 +219,8 @@ def _refused(reader: _Reader) -> None:
 
 
 _HARMLESS_DEPTH = 200
+_MOST_OPCODES = 16_000_000
+"""An opcode of one byte can take a hundred bytes of memory; a page of a million points needs fewer."""
 _STOP, _SHORT_TEXT, _MEMOIZE, _FLOAT = ord("."), 0x8C, 0x94, ord("G")
 _float_at = _UNPACK[">d"].unpack_from
 _OPCODES: dict[int, Callable[[_Reader], Any]] = {
