@@ -33,6 +33,7 @@ def flat_field(
     darks: npt.ArrayLike | None = None,
     *,
     average: Literal["mean", "median"] = "mean",
+    bad: npt.NDArray[np.bool_] | None = None,
 ) -> FlatField:
     """Average the references.
 
@@ -41,6 +42,8 @@ def flat_field(
     flats, darks
         Counts, (frames, rows, columns) or one frame (rows, columns). Without ``darks`` the detector is taken
         to count nothing without beam. Pixels of single frames that are not finite are left out.
+    bad
+        True for pixels of no use, (rows, columns); see `tomolive.recon.defects.bad_pixels`.
 
     Raises
     ------
@@ -53,6 +56,8 @@ def flat_field(
         raise ReconstructionError(f"darks have frames of {dark.shape} pixels, but flats of {flat.shape}")
     beam = flat - dark
     alive = np.isfinite(beam) & (beam > 0)
+    if bad is not None:
+        alive &= ~bad
     if not alive.any():
         raise ReconstructionError(
             f"flats (mean {np.nanmean(flat):.6g}) are nowhere brighter than darks ({np.nanmean(dark):.6g}); "

@@ -1,0 +1,94 @@
+"""Phase retrieval from one distance: the filter of Paganin.
+
+Behind a sample of one material, propagation makes edges bright and dark. For a homogeneous sample in the near
+field (Paganin et al., J. Microsc. 206, 33 (2002), eq. 12) the contact image follows from the measured
+transmission ``I`` by a low-pass filter::
+
+    exp(-mu T) = F^-1 [ F(I) / (1 + alpha k^2) ],   alpha = z delta / mu = z lambda (delta / beta) / (4 pi)
+
+with ``k`` the angular spatial frequency. The generalised form (Paganin et al., J. Microsc. 280, 2020)
+replaces k^2 by what a grid of pixels of width W can represent, ``(2 / W^2) (2 - cos(W kx) - cos(W ky))``, and
+blurs less.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ReconstructionError
+from tomolive.recon.fourier import fast_length, irfft, rfft
+
+_KEV_METRES = 1.23984198e-9
+"""Planck's constant times the speed of light."""
+
+
+def paganin(
+    integrals: npt.ArrayLike,
+    *,
+    energy_kev: float,
+    distance_m: float,
+    pixel_size_m: float,
+    delta_beta: float,
+    generalised: bool = True,
+) -> npt.NDArray[np.float32]:
+    """Replace edge-enhanced line integrals by those of the attenuation alone.
+
+    Parameters
+    ----------
+    integrals
+        ``-ln`` of the transmission as measured, (n, rows, columns) or (rows, columns).
+    energy_kev, distance_m, pixel_size_m
+        Photon energy, sample to detector, and pixel size at the sample.
+    delta_beta
+        Ratio of the decrement to the absorption index of the material; the larger, the smoother.
+    generalised
+        Use the form for pixels of finite width.
+
+    Returns
+    -------
+    float32, same shape.
+
+    Raises
+    ------
+    ReconstructionError
+        if a quantity is not positive (the distance and the ratio may be zero), or the shape is not that of
+        projections.
+    """
+    for name, value, least in (
+        ("energy_kev", energy_kev, 1e-12),
+        ("pixel_size_m", pixel_size_m, 1e-12),
+        ("distance_m", distance_m, 0.0),
+        ("delta_beta", delta_beta, 0.0),
+    ):
+        if not (np.isfinite(value) and value >= least):
+            raise ReconstructionError(
+                f"{name}={value!r}; expected a {'positive' if least else 'non-negative'} number"
+            )
+    values = np.asarray(integrals, np.float32)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise ReconstructionError(f"integrals has shape {values.shape}; expected (n, rows, columns)")
+    alpha = distance_m * delta_beta * (_KEV_METRES / energy_kev) / (4 * np.pi)
+    frames = values.reshape(-1, *values.shape[-2:])
+    rows, columns = frames.shape[1:]
+    height, width = _padded(rows), _padded(columns)
+    factors = _low_pass(height, width, alpha / pixel_size_m**2, generalised)
+    out = np.empty_like(frames)
+    above, left = (height - rows) // 2, (width - columns) // 2
+    borders = ((above, height - rows - above), (left, width - columns - left))
+    for frame, result in zip(frames, out, strict=True):
+        spectrum = rfft(np.pad(np.exp(-frame), borders, mode="edge"))
+        spectrum = np.fft.fft(spectrum, axis=0) * factors
+        contact = irfft(np.fft.ifft(spectrum, axis=0).astype(np.complex64), width)
+        result[:] = -np.log(contact[above : above + rows, left : left + columns])
+    return out.reshape(values.shape)
+
+
+def _padded(size: int) -> int:
+    return fast_length(size + max(2 * (size // 8), 16))
+
+
+def _low_pass(height: int, width: int, alpha: float, generalised: bool) -> npt.NDArray[np.float32]:
+    """Return the factors at the frequencies of a real 2-D transform; ``alpha`` in pixels squared."""
+    ky = 2 * np.pi * np.fft.fftfreq(height)[:, np.newaxis]
+    kx = 2 * np.pi * np.fft.rfftfreq(width)[np.newaxis]
+    squared = 2 * (2 - np.cos(kx) - np.cos(ky)) if generalised else kx**2 + ky**2
+    return (1 / (1 + alpha * squared)).astype(np.float32)
