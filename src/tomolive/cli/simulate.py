@@ -10,7 +10,9 @@ from tomolive import service
 
 
 @click.command()
-@click.option("--hub", metavar="ADDRESS", help="Where the documents go, e.g. tcp://127.0.0.1:5569.")
+@click.option(
+    "--hub", metavar="ADDRESS", help="Where the documents go, e.g. tcp://127.0.0.1:5569; without it, nowhere."
+)
 @click.option(
     "--data", "--dir", "data", required=True, type=click.Path(path_type=Path), help="Folder for the images."
 )
