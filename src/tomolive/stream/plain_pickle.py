@@ -35,9 +35,9 @@ def loads(data: bytes) -> Any:
     except CodecError:
         raise
     except (IndexError, KeyError, struct.error):
-        raise CodecError(f"a damaged pickle, at byte {reader.at} of {len(data)}") from None
+        raise CodecError(f"a damaged pickle of {len(data)} bytes") from None
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
-        raise CodecError(f"a pickle that is no plain data, at byte {reader.at}: {error}") from None
+        raise CodecError(f"a pickle that is no plain data: {error}") from None
     return value
 
 
@@ -69,6 +69,9 @@ class _Reader:
             elif opcode == _FLOAT:
                 stack.append(_float_at(data, at)[0])
                 at += 8
+            elif opcode == _RECALL:
+                self.recall(data[at])
+                at += 1
             elif opcode == _STOP:
                 (value,) = stack
                 return value
@@ -221,7 +224,7 @@ def _refused(reader: _Reader) -> None:
 _HARMLESS_DEPTH = 200
 _MOST_OPCODES = 16_000_000
 """An opcode of one byte can take a hundred bytes of memory; a page of a million points needs fewer."""
-_STOP, _SHORT_TEXT, _MEMOIZE, _FLOAT = ord("."), 0x8C, 0x94, ord("G")
+_STOP, _SHORT_TEXT, _MEMOIZE, _FLOAT, _RECALL = ord("."), 0x8C, 0x94, ord("G"), ord("h")
 _float_at = _UNPACK[">d"].unpack_from
 _OPCODES: dict[int, Callable[[_Reader], Any]] = {
     0x80: lambda reader: reader.take(1),  # protocol
@@ -258,7 +261,6 @@ _OPCODES: dict[int, Callable[[_Reader], Any]] = {
     ord("1"): _Reader.since_mark,
     ord("q"): _remember(lambda reader: reader.number("<B")),
     ord("r"): _remember(lambda reader: reader.number("<I")),
-    ord("h"): lambda reader: reader.recall(reader.number("<B")),
     ord("j"): lambda reader: reader.recall(reader.number("<I")),
     ord("c"): _pushes(_global),
     0x93: _pushes(_named),
