@@ -102,7 +102,7 @@ def live(
             from tomolive.view.server import create_app, serve
 
             host, port = _parse_page(page)
-            about: dict[str, Any] = {"source": settings.hub.native, "filters": FILTERS}
+            about: dict[str, Any] = {"source": settings.hub.native, "filters": FILTERS, "results": folder}
             app = create_app(store, controls, token=token, read_only=read_only, **about)
             serve(app, host, port, process.stopped, ready=ready)
         else:

@@ -26,6 +26,7 @@ from tomolive.live.snapshot import SnapshotStore
 from tomolive.view import protocol
 from tomolive.view.access import Access, SecurityHeaders, same_origin
 from tomolive.view.api import Api
+from tomolive.view.runs import FinishedRuns
 from tomolive.view.viewers import Audience
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def create_app(
     read_only: bool = False,
     source: str = "",
     filters: tuple[str, ...] | None = None,
+    results: Path | None = None,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -56,6 +58,8 @@ def create_app(
         Address that documents come from; told to those who wait for the first scan.
     filters
         Names that the reconstruction knows; all of `tomolive.recon.filters` by default.
+    results
+        Folder in which the reconstruction leaves finished scans; without it none are listed.
     """
     if filters is None:
         from tomolive.recon.filters import FILTERS as filters  # noqa: N811  a default, not a constant
@@ -93,6 +97,7 @@ def create_app(
             Route("/", page),
             WebSocketRoute("/live", watch),
             *Api(store, controls, access, filters).routes(),
+            *FinishedRuns(results).routes(),
             Route("/healthz", health),
             Route("/metrics", _metrics),
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -7,6 +7,7 @@ import { readHash, writeHash } from "./hash.js";
 import { Levels } from "./levels.js";
 import { Panel } from "./panel.js";
 import { AXES, Positions } from "./planes.js";
+import { Runs } from "./runs.js";
 import { compose, save } from "./save.js";
 import { honesty, TopLine } from "./topline.js";
 
@@ -25,6 +26,7 @@ const positions = new Positions(send, () => {
   remember();
 });
 const top = new TopLine();
+const runs = new Runs($("runs"), $("finished"));
 const controls = new Controls($("controls"), send);
 const levels = new Levels($("levels"), (group) => {
   for (const panel of panels) if (Levels.groupOf(panel.plane) === group) recolor(panel);
@@ -94,6 +96,7 @@ function state(message) {
   $("teach").hidden = Boolean(status.run_uid);
   top.update(status);
   controls.update(status);
+  runs.update(status);
   positions.update(status.pictures);
   if (wantedAt && positions.size.x && controls.allowed) {
     positions.move(wantedAt);
@@ -127,6 +130,7 @@ function pictures(list) {
     caption(panel);
   }
   levels.draw();
+  marksChanged();
   const detail = { planes: Object.keys(fresh), updated: status.updated, lag_s: status.lag_s, center: status.center };
   document.dispatchEvent(new CustomEvent("tomolive:drawn", { detail }));
 }

@@ -1,0 +1,115 @@
+// The scans that are over: a list, and the picture that each of them left.
+
+import { number, ranges, seconds } from "./units.js";
+
+const name = (run) => [run.scan_id === null ? run.run_uid.slice(0, 8) : `Scan ${run.scan_id}`, run.sample].filter(Boolean).join(" · ");
+
+export class Runs {
+  constructor(button, dialog) {
+    this.button = button;
+    this.dialog = dialog;
+    this.list = dialog.querySelector("ol");
+    this.picture = dialog.querySelector("img");
+    this.facts = dialog.querySelector("dl");
+    this.code = dialog.querySelector("pre");
+    this.files = dialog.querySelector(".files");
+    this.state = "";
+    this.chosen = null;
+    button.addEventListener("click", async () => {
+      await this.load();
+      this.choose(this.runs.find((run) => run.folder === this.chosen) ?? this.runs[0]);
+      dialog.showModal();
+    });
+    dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+    dialog.querySelector(".copy").addEventListener("click", (event) => this.copy(event.target));
+    this.load();
+  }
+
+  /** Look again when a scan has ended; its files come a moment later. */
+  update(status) {
+    const state = `${status.run_uid} ${status.state}`;
+    if (state === this.state) return;
+    this.state = state;
+    for (const delay of [0, 2000, 6000]) setTimeout(() => this.load(), delay);
+  }
+
+  async load() {
+    const reply = await fetch("api/runs").catch(() => null);
+    if (!reply?.ok) return;
+    this.runs = await reply.json();
+    this.button.disabled = !this.runs.length;
+    this.button.querySelector("span").textContent = this.runs.length ? String(this.runs.length) : "none yet";
+    this.list.replaceChildren(...this.runs.map((run) => this.item(run)));
+  }
+
+  item(run) {
+    const button = document.createElement("button");
+    button.type = "button";
+    const time = new Date(run.finished * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    const { received, planned } = run.frames ?? {};
+    const small = document.createElement("small");
+    small.textContent = `${time} · ${received ?? 0} of ${planned ?? "?"} · ${run.outcome ?? ""}`;
+    button.append(name(run), small);
+    button.dataset.folder = run.folder;
+    button.setAttribute("aria-current", String(run.folder === this.chosen));
+    button.addEventListener("click", () => this.choose(run));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }
+
+  choose(run) {
+    if (!run) return;
+    this.chosen = run.folder;
+    for (const button of this.list.querySelectorAll("button")) {
+      button.setAttribute("aria-current", String(button.dataset.folder === run.folder));
+    }
+    const base = `api/runs/${encodeURIComponent(run.folder)}`;
+    this.picture.hidden = !run.picture;
+    this.picture.src = run.picture ? `${base}/slices.png?${run.finished}` : "";
+    this.picture.alt = run.picture ? `The three slices of ${name(run)}` : "";
+    this.tell(run);
+    this.files.replaceChildren(...(run.picture ? ["xy.tif", "xz.tif", "yz.tif", "summary.json"] : ["summary.json"]).map((file) => {
+      const link = document.createElement("a");
+      link.href = `${base}/${file}`;
+      link.textContent = file;
+      link.download = `${run.folder}-${file}`;
+      return link;
+    }));
+    const url = new URL(`${base}/xy.tif`, location.href);
+    this.code.textContent = `import io, urllib.request, tifffile\n\nurl = "${url}"\nxy = tifffile.imread(io.BytesIO(urllib.request.urlopen(url).read()))`;
+  }
+
+  tell(run) {
+    const frames = run.frames ?? {};
+    const missing = frames.missing?.length ? ranges(frames.missing, 6) : "none";
+    const facts = {
+      Run: run.run_uid,
+      Plan: run.plan,
+      Projections: `${frames.received ?? 0} of ${frames.planned ?? frames.announced ?? "?"}`,
+      Missing: missing,
+      Angles: `${number(run.coverage_deg, 4)}°`,
+      "Rotation centre": `${number(run.center, 6)} (${run.center_source || "source unknown"})`,
+      Filter: run.filter,
+      "Final after": seconds(run.seconds_last_frame_to_final),
+    };
+    this.facts.replaceChildren(...Object.entries(facts).flatMap(([term, value]) => {
+      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+      [dt.textContent, dd.textContent] = [term, value || "–"];
+      return [dt, dd];
+    }));
+  }
+
+  async copy(button) {
+    const words = button.textContent;
+    try {
+      await navigator.clipboard.writeText(this.code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      // Without HTTPS only a page of this machine may use the clipboard: select the text instead.
+      getSelection().selectAllChildren(this.code);
+      button.textContent = "Press Ctrl+C";
+    }
+    setTimeout(() => (button.textContent = words), 2000);
+  }
+}

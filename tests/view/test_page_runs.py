@@ -1,0 +1,92 @@
+"""Finished scans on the page: from the folder that the reconstruction writes to what a click shows."""
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+
+from tomolive.live.output import write_results
+
+SUMMARY = {
+    "scan_id": 3, "sample": "tooth", "plan": "tomo_fly", "outcome": "success", "center": 296.1,
+    "center_source": "given", "filter": "ramp", "coverage_deg": 180.0, "seconds_last_frame_to_final": 0.2,
+    "frames": {"planned": 180, "announced": 180, "received": 178, "missing": [[4, 6]]},
+    "positions": {"xy": 8, "xz": 16, "yz": 16}, "units": "1/cm", "pixel_size_um": 1.0, "version": "0",
+}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with one scan in it."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (tmp_path / "secret.tif").write_bytes(b"secret")
+    shapes = {"xy": (32, 32), "xz": (16, 32), "yz": (16, 32)}
+    slices = {plane: np.random.default_rng(1).random(shape, np.float32) for plane, shape in shapes.items()}
+    write_results(folder, {**SUMMARY, "run_uid": "aaaa-1"}, slices)
+    return folder
+
+
+def test_finished_scans_are_listed_newest_first(serve_page: Any, results: Path) -> None:
+    """Each scan tells its outcome and frames; a folder that is damaged is left out."""
+    url = serve_page(results=results).url
+    assert [run["run_uid"] for run in httpx.get(url + "api/runs").json()] == ["aaaa-1"]
+    write_results(results, {**SUMMARY, "run_uid": "bbbb-2", "outcome": "abort"}, {})
+    (results / "damaged").mkdir()
+    (results / "damaged" / "summary.json").write_text("{")
+    runs = httpx.get(url + "api/runs").json()
+    assert [(run["run_uid"], run["outcome"], run["picture"]) for run in runs] == [
+        ("bbbb-2", "abort", False),
+        ("aaaa-1", "success", True),
+    ]
+
+
+def test_files_of_a_scan_can_be_fetched_and_no_others(serve_page: Any, results: Path) -> None:
+    """The slices are served as written; names that lead elsewhere are not, nor links out of the folder."""
+    (results / "link").symlink_to(results.parent)
+    (results / "aaaa-1" / "other.txt").write_text("private")
+    url = serve_page(results=results).url + "api/runs/"
+    body = httpx.get(url + "aaaa-1/xy.tif")
+    assert body.content == (results / "aaaa-1" / "xy.tif").read_bytes()
+    assert httpx.get(url + "aaaa-1/slices.png").headers["content-type"] == "image/png"
+    (results.parent / "xy.tif").write_bytes(b"outside")
+    for path in ("aaaa-1/other.txt", "..%2Fxy.tif", "../xy.tif", "%2e%2e/xy.tif", "link/xy.tif", "no/xy.tif"):
+        reply = httpx.get(url + path)
+        assert (reply.is_success, b"outside" in reply.content) == (False, False), path
+
+
+def test_without_a_results_folder_there_are_none(page_server: Any) -> None:
+    """A page that knows no results folder lists nothing."""
+    assert httpx.get(page_server.url + "api/runs").json() == []
+
+
+@pytest.mark.browser
+def test_a_finished_scan_can_be_looked_at(
+    serve_page: Any, open_page: Any, scan: Any, results: Path, wait: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The list opens, a click shows picture and figures, and the offered Python opens the slice."""
+    url = serve_page(results=results).url
+    scan.publish(60)
+    page = open_page(url)
+    wait(lambda: page.locator("#runs").is_enabled(), "the list")
+    write_results(results, {**SUMMARY, "run_uid": "bbbb-2", "sample": "newer"}, {})
+    scan.publish(180)
+    wait(lambda: "2" in page.locator("#runs").inner_text(), "the newer scan")
+    page.click("#runs")
+    page.get_by_role("button", name="tooth").click()
+    wait(lambda: page.evaluate("document.querySelector('dialog img').naturalWidth > 0"), "the picture")
+    facts = page.locator("dialog dl").inner_text()
+    assert "178 of 180" in facts
+    assert "4\u20135" in facts
+    (tmp_path / "offered.py").write_text(page.locator("dialog pre").inner_text())
+    names = runpy.run_path(str(tmp_path / "offered.py"))
+    assert np.array_equal(names["xy"], tifffile.imread(results / "aaaa-1" / "xy.tif"))
+    page.keyboard.press("Escape")
+    wait(lambda: not page.evaluate("document.querySelector('dialog').open"), "the list to close")
+    assert json.loads((results / "aaaa-1" / "summary.json").read_text())["sample"] == "tooth"
