@@ -60,6 +60,11 @@ class LiveSettings(Section):
     filter: str = Field(default="ramp", description="reconstruction filter")
     results: str = Field(default="tomolive-results", description="folder for slices and summaries")
     threads: int = Field(default=2, ge=1, description="threads of the reconstruction kernels")
+    memory_mb: int = Field(
+        default=2048,
+        gt=0,
+        description="megabytes for the projections of one scan; the rest lies in a temporary file",
+    )
 
 
 class ViewSettings(Section):

@@ -418,3 +418,30 @@ def test_lag_counts_the_time_that_documents_waited(live, scan_of, monkeypatch):
     lags = [s.status.lag_s for s in runs.store.all if s.status.lag_s is not None]
     assert lags[-1] == pytest.approx(documents - 1, abs=2)
     assert lags == sorted(lags)
+
+
+def test_silence_is_told(live, scan_of, monkeypatch):
+    """When nothing comes of a scan any more, the status says so, again and again, without any document."""
+    clock = [1000.0]
+    monkeypatch.setattr("tomolive.live.worker.time.monotonic", lambda: clock[0])
+    scan = scan_of.Scan()
+    items = [*scan.opening, *scan.level("darks"), *scan.level("flats"), *scan.turn(0, 30)]
+    runs = live()
+    told = []
+
+    def wait():
+        for _ in range(100):
+            clock[0] += 1.0
+            runs.feeder.be_idle()
+        told.extend(s.status.message for s in runs.store.all if "Nothing has come" in s.status.message)
+
+    runs.feeder.items = [*items, wait]
+    runs.run()
+    assert 3 <= len(set(told)) <= 10
+
+
+def test_a_sample_that_is_not_a_name(live, scan_of):
+    """Start documents hold all sorts of things under `sample`; only words are shown."""
+    scan = scan_of.Scan(sample={"composition": {"Si": 1}}, sample_name="wafer")
+    runs = live(scan.whole())
+    assert runs.run().status.sample == "wafer"

@@ -57,9 +57,9 @@ class Scan:
     def __init__(self, start: Mapping[str, Any], rules: Rules) -> None:
         self.start, self.rules = start, rules
         self.run_uid: str = start["uid"]
-        self.scan_id: int | None = start.get("scan_id")
+        self.scan_id = _count(start.get("scan_id"))
         self.plan = str(start.get("plan_name", ""))
-        self.sample = str(rules.first_of(start, rules.sample) or "")
+        self.sample = _text(start, rules.sample)
         self.planned = _count(rules.first_of(start, rules.planned))
         self.pixel_size_um = _pixel_size(start, rules)
         self.references = _uids(rules.first_of(start, rules.references))
@@ -133,6 +133,11 @@ def in_words(ranges: Iterable[tuple[int, int]], most: int = 5) -> str:
     parts = [f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in ranges]
     more = f" and {len(parts) - most} more ranges" if len(parts) > most else ""
     return ", ".join(parts[:most]) + more
+
+
+def _text(start: Mapping[str, Any], keys: Iterable[str]) -> str:
+    values = (lookup(start, key) for key in keys)
+    return next((str(value) for value in values if isinstance(value, str | int | float)), "")
 
 
 def _count(value: Any) -> int | None:

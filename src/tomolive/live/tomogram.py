@@ -10,6 +10,7 @@ from tomolive import __version__
 from tomolive.config import LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.controls import Wish
+from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
 from tomolive.recon.correct import FlatField, flat_field
@@ -54,6 +55,9 @@ class Tomogram:
             center=settings.center,
             filter=settings.filter,
             positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
+            # Half for the counts, half for filtered projections, which make changes quick.
+            store=ProjectionStore(settings.memory_mb / 2),
+            filtered_mb=settings.memory_mb / 2,
             threads=settings.threads,
         )
         self._newest: tuple[int, npt.NDArray[np.generic]] | None = None

@@ -35,6 +35,7 @@ PICTURE_PERIOD_S = 0.12
 SILENCE_S = 60.0
 _QUIET_S = 1.0
 """Results are written again so long after the last wish."""
+_SILENCE_TOLD_EVERY_S = 5.0
 _WORDS = 4
 
 
@@ -153,6 +154,7 @@ class LiveReconstruction:
         if self._earlier:
             self._take(self._earlier.take())
         self._close_silent()
+        self._tell_silence()
         self._tick()
         stale = self._stale_results
         if stale is not None and time.monotonic() > stale and self._shown:
@@ -192,6 +194,12 @@ class LiveReconstruction:
         for watched in list(self._open.values()):
             if watched is not self._current and time.monotonic() - watched.heard > self._silence:
                 self._end(watched)
+
+    def _tell_silence(self) -> None:
+        """Have the status say, now and then, for how long nothing has come."""
+        current, now = self._current, time.monotonic()
+        if current and not current.scan.closed and now - current.heard > self._silence:
+            self._retell = now >= self._status_due + _SILENCE_TOLD_EVERY_S
 
     def _end(self, watched: Watched) -> None:
         """Close a scan: nothing more of it is awaited."""
