@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import doctest
 import enum
 import math
 import pickle
@@ -314,3 +315,11 @@ def test_malformed_message_is_refused(frames):
     """Whatever comes in place of a document is refused as such, without any other error."""
     with pytest.raises(CodecError):
         codec.decode(frames)
+
+
+def test_example_of_the_reference_page_is_right():
+    """The bytes that the reference shows are those that the encoder makes."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "document-encoding.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted >= 3
+    assert result.failed == 0
