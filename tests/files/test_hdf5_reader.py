@@ -124,7 +124,7 @@ def test_unwritten_chunks_are_not_zeros(reader, folder, chunks, threads, compres
         dataset = file.create_dataset("d", (20, 6, 8), "u2", chunks=chunks, compression=compression)
         dataset[:5] = TRUTH[:5]
     camera = reader(threads=threads)
-    np.testing.assert_array_equal(camera.read(0, 5), TRUTH[:5])
+    np.testing.assert_array_equal(camera.read(0, 20), TRUTH[:5])
     with pytest.raises(NotReadyError, match="no frame 5"):
         camera.read(5, 6)
 
@@ -267,3 +267,15 @@ def test_a_virtual_dataset_waits_for_its_sources(reader, folder):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     np.testing.assert_array_equal(frames, TRUTH)
+
+
+@pytest.mark.parametrize("text", ["2:", "2:,:,0:5"])
+def test_a_slice_does_not_give_unwritten_chunks(reader, folder, text):
+    """What was written of the part comes, and no more."""
+    with h5py.File(folder / "x.h5", "w") as file:
+        dataset = file.create_dataset("d", (20, 6, 8), "u2", chunks=(1, 6, 8))
+        dataset[:5] = TRUTH[:5]
+    camera = reader(slice=text)
+    np.testing.assert_array_equal(camera.read(0, 9)[:, :, :5], TRUTH[2:5, :, :5])
+    with pytest.raises(NotReadyError):
+        camera.read(3, 9)
