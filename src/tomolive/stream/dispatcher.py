@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tomolive.errors import SettingsError
-from tomolive.metrics import DISPATCHER_DOCUMENTS, DISPATCHER_ERRORS
+from tomolive.metrics import DISPATCHER_ERRORS
 from tomolive.stream.keys import ClientKeys
 from tomolive.stream.messages import Position
 from tomolive.stream.sockets import Address, Keys
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
+
+About = tuple[str, dict] | None
+"""The document at hand; None: none is."""
 
 
 class RemoteDispatcher:
@@ -84,6 +87,7 @@ class RemoteDispatcher:
         self._idle_callbacks: dict[int, Callable[[], Any]] = {}
         self._tokens = count(1)
         self._stopped = threading.Event()
+        self._filling: Filler | None = None
 
     # ---- who listens
 
@@ -153,14 +157,16 @@ class RemoteDispatcher:
                 if document is None:
                     self._be_idle(filler)
                     continue
-                name, doc = document
-                about = f"the {name} document {doc.get('uid', '?')}"
-                self._give_all(_filled(filler, name, doc), about)
-                DISPATCHER_DOCUMENTS.inc()
+                if filler is None:
+                    self._give_document(*document, document)
+                else:
+                    self._give_all(filler.process(*document), document)
 
     def stop(self) -> None:
         """End ``start`` after the document at hand; any thread may call this."""
         self._stopped.set()
+        if self._filling is not None:
+            self._filling.stop()
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until the hub has confirmed that documents will come from now on; False when time is up."""
@@ -182,48 +188,57 @@ class RemoteDispatcher:
             fill_events=self._fill,
             frames=bool(self._frame_callbacks),
         )
+        self._filling = filler
         try:
             yield filler
         finally:
+            self._filling = None
             filler.close()
 
     def _be_idle(self, filler: "Filler | None") -> None:
         if filler is not None:
-            self._give_all(filler.poll(), "frames that were late")
+            self._give_all(filler.poll(), None)
         for callback in list(self._idle_callbacks.values()):
-            self._call(callback, (), "an idle moment")
+            self._call(callback, (), None)
 
-    def _give_all(self, items: Iterable[tuple], about: str) -> None:
+    def _give_all(self, items: Iterable[tuple], about: About) -> None:
         try:
             for kind, *content in items:
                 self._give(kind, content, about)
         except Exception:
             if self._on_error == "stop":
                 raise
-            log.exception("the images of %s could not be read", about)
+            log.exception("the images of %s could not be read", _describe(about))
 
-    def _give(self, kind: str, content: list[Any], about: str) -> None:
+    def _give(self, kind: str, content: list[Any], about: About) -> None:
         if kind == "document":
-            given = content[0]
-            wanted = [func for name, func in list(self._callbacks.values()) if name in {"all", given}]
-        else:
-            about_frames = self._frame_callbacks if kind == "frames" else self._missing_callbacks
-            wanted = list(about_frames.values())
-        for func in wanted:
+            name, doc = content
+            self._give_document(name, doc, about)
+            return
+        callbacks = self._frame_callbacks if kind == "frames" else self._missing_callbacks
+        for func in list(callbacks.values()):
             self._call(func, content, about)
 
-    def _call(self, func: Callable[..., Any], content: Iterable[Any], about: str) -> None:
+    def _give_document(self, name: str, doc: dict, about: About) -> None:
+        for wanted, func in list(self._callbacks.values()):
+            if wanted in {"all", name}:
+                self._call(func, (name, doc), about)
+
+    def _call(self, func: Callable[..., Any], content: Iterable[Any], about: About) -> None:
         try:
             func(*content)
         except Exception:
             DISPATCHER_ERRORS.inc()
             if self._on_error == "stop":
                 raise
-            log.exception("callback %r raised at %s", func, about)
+            log.exception("callback %r raised at %s", func, _describe(about))
 
 
-def _filled(filler: "Filler | None", name: str, doc: dict) -> Iterable[tuple]:
-    return (("document", name, doc),) if filler is None else filler.process(name, doc)
+def _describe(about: About) -> str:
+    if about is None:
+        return "an idle moment"
+    name, doc = about
+    return f"the {name} document {doc.get('uid', '?')}"
 
 
 def _source(address: str, name: str | None, start: str | Position | None, keys: Keys | None) -> Source:

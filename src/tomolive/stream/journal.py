@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Fsync = Literal["always", "interval", "never"]
 SEGMENT_BYTES = 64 << 20
-SYNC_SECONDS = 0.5
+SYNC_SECONDS = 2.0
 _MARK_EVERY = 256
 _KNOWN_PUBLISHERS = 65536
 

@@ -29,6 +29,7 @@ VOID = 2
 _PREFIX = struct.Struct("<4sII")
 _HEAD = struct.Struct("<4sIIB16sQH")
 _BODY = struct.Struct("<B16sQH")
+_LENGTH = struct.Struct("<I")
 PREFIX_SIZE = _PREFIX.size
 Buffer = bytes | bytearray | memoryview
 
@@ -52,6 +53,8 @@ class Record(NamedTuple):
     flags: int
     publisher: bytes
     seq: int
+    count: int
+    """Its frames."""
 
 
 def pack(publisher: bytes, seq: int, frames: Sequence[Buffer], flags: int = 0) -> bytes:
@@ -89,15 +92,19 @@ def walk(buffer: Buffer, position: int = 0, *, verify: bool = True) -> Iterator[
             return
         if verify and crc32(view[body:position]) != checksum:
             raise DamagedRecordError(start, "has a wrong checksum")
-        _, _, _, flags, publisher, seq, _ = _HEAD.unpack_from(view, start)
-        yield Record(start, position, flags, publisher, seq)
+        _, _, _, flags, publisher, seq, count = _HEAD.unpack_from(view, start)
+        yield Record(start, position, flags, publisher, seq, count)
 
 
 def frames(buffer: Buffer, record: Record) -> list[memoryview]:
     """Return the frames of ``record``, without a copy."""
-    view = memoryview(buffer)
-    count = _HEAD.unpack_from(view, record.start)[6]
+    view, count = memoryview(buffer), record.count
     position = record.start + _HEAD.size
+    if count == 1 and position + 4 <= record.end:  # nearly all documents
+        position += 4
+        if position + _LENGTH.unpack_from(view, position - 4)[0] != record.end:
+            raise DamagedRecordError(record.start, "announces a frame of another size than it holds")
+        return [view[position : record.end]]
     if position + 4 * count > record.end:
         raise DamagedRecordError(record.start, "announces more frames than it holds")
     lengths = struct.unpack_from(f"<{count}I", view, position)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import zmq
 
 from tomolive.errors import AddressError, DocumentError, JournalError
-from tomolive.metrics import DISPATCHER_LOST
+from tomolive.metrics import DISPATCHER_DOCUMENTS, DISPATCHER_LOST
 from tomolive.stream import messages, records, stock
 from tomolive.stream.codec import decode
 from tomolive.stream.messages import Position
@@ -131,6 +131,7 @@ class HubSource:
                 return
             if time.monotonic() >= self._acknowledge_due:
                 self._acknowledge(dealer)
+        DISPATCHER_DOCUMENTS.inc(message.count)
         if offset != message.offset + message.count:
             raise JournalError(
                 f"the hub at {self._address} announced {message.count} records and sent others"
@@ -215,6 +216,7 @@ class StockSource:
         except DocumentError as error:
             log.error("from %s came what is no document: %s", self._address, error)
             return
+        DISPATCHER_DOCUMENTS.inc()
         yield document
 
 
