@@ -31,6 +31,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """A number over the projections, for a small plot."""
+
+    name: str
+    units: str
+    points: tuple[tuple[int, float], ...]
+    """Number of the projection, and the value; thinned to what a plot can show."""
+    warning: str = ""
+    """What is wrong with it, in plain words; empty if all is well."""
+
+
+@dataclass(frozen=True)
 class Status:
     """What the page's top line says."""
 
@@ -68,6 +80,8 @@ class Status:
     """What the user should know now, in plain words; empty if all is well."""
     updated: float = 0.0
     """Unix time."""
+    trends: tuple[Trend, ...] = ()
+    """What tells whether the scan is worth going on with."""
 
 
 @dataclass(frozen=True)

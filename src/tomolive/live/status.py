@@ -1,11 +1,12 @@
 """What the user is told about one scan."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tomolive.config import LiveSettings
 from tomolive.live.run import Scan, in_words
-from tomolive.live.snapshot import Status
+from tomolive.live.snapshot import Status, Trend
 from tomolive.live.tomogram import Tomogram
 
 
@@ -32,6 +33,7 @@ def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -
     if watched is None:
         return Status(updated=time.time(), filter=settings.filter)
     scan, tomogram = watched.scan, watched.tomogram
+    trends = tomogram.trends if tomogram else ()
     return Status(
         state=scan.state,
         run_uid=scan.run_uid,
@@ -54,12 +56,13 @@ def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -
         pixel_size_um=scan.pixel_size_um,
         lag_s=watched.lag,
         seconds_last_frame_to_final=watched.to_final,
-        message=_message(watched, silence),
+        message=_message(watched, silence, trends),
         updated=time.time(),
+        trends=trends,
     )
 
 
-def _message(watched: Watched, silence: float) -> str:
+def _message(watched: Watched, silence: float, trends: Iterable[Trend]) -> str:
     scan, tomogram = watched.scan, watched.tomogram
     if scan.failure:
         return _sentence(scan.failure)
@@ -68,6 +71,7 @@ def _message(watched: Watched, silence: float) -> str:
         words.append(f"images cannot be read yet: {scan.unreadable}")
     if scan.missing:
         words.append(f"projections {in_words(scan.missing)} are missing: {scan.missing_because}")
+    words += [trend.warning for trend in trends if trend.warning]
     words += tomogram.notes if tomogram else []
     silent = time.monotonic() - watched.heard
     if scan.received and not scan.closed and silent > silence:

@@ -9,10 +9,12 @@ import numpy.typing as npt
 from tomolive import __version__
 from tomolive.config import LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.beam import Brightness
 from tomolive.live.controls import Wish
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
+from tomolive.live.snapshot import Trend
 from tomolive.recon.correct import FlatField, flat_field
 
 Pixels = npt.NDArray[np.float32]
@@ -65,6 +67,7 @@ class Tomogram:
         self._references_changed = True
         self._unfinished = False
         self._center_by = ""
+        self._brightness = Brightness()
 
     # -- what comes in --------------------------------------------------------------------------------------
 
@@ -91,6 +94,7 @@ class Tomogram:
             self._references_changed = True
             self._apply_references()
         self._newest = (batch.first + len(batch.array) - 1, batch.array[-1].copy())
+        self._brightness.add(batch.first, batch.array)
         self._unfinished = True
 
     def _apply_references(self) -> None:
@@ -165,6 +169,11 @@ class Tomogram:
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""
         return list(self._slices.notes)
+
+    @property
+    def trends(self) -> tuple[Trend, ...]:
+        """What tells whether the scan is worth going on with."""
+        return (self._brightness.trend(self._field),)
 
     @property
     def units(self) -> str:

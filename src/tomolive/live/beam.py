@@ -1,0 +1,69 @@
+"""How bright each projection is: where a lost beam is seen first.
+
+Only a part of the pixels is looked at; the mean over a few thousand says as much as that over millions.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.live.ranges import Ranges
+from tomolive.live.run import in_words
+from tomolive.live.snapshot import Trend
+from tomolive.recon.correct import FlatField
+
+_SIDE = 64
+"""Pixels along each side of a projection that are looked at."""
+_LOST = 0.25
+"""A projection darker than this part of the usual one saw no beam worth the name."""
+_USUAL = 0.95
+_POINTS = 240
+
+
+class Brightness:
+    """Mean brightness of the projections of one scan, in order of arrival."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._counts: list[float] = []
+
+    def add(self, first: int, frames: npt.NDArray[np.generic]) -> None:
+        """Take frames (n, rows, columns) numbered from ``first`` on, raw counts."""
+        seen = frames[:, *_grid(frames.shape[1:])]
+        self._counts += seen.mean(axis=(1, 2), dtype=np.float64).tolist()
+        self._numbers += range(first, first + len(frames))
+
+    def trend(self, field: FlatField | None) -> Trend:
+        """Return mean transmission, or mean counts without ``field``, over the projections."""
+        order = np.argsort(self._numbers, kind="stable")
+        numbers, values = np.array(self._numbers, int)[order], np.array(self._counts)[order]
+        if field is not None:
+            grid = _grid(field.dark.shape)
+            gain, dark = field.gain[grid], field.dark[grid]
+            beam = (1 / gain[gain > 0]).mean() if (gain > 0).any() else 1.0
+            values = (values - dark.mean()) / beam
+        units = "counts" if field is None else "transmission"
+        return Trend("Mean transmission", units, _thinned(numbers, values), _warning(numbers, values))
+
+
+def _grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(None, None, max(1, size // _SIDE)) for size in shape)
+
+
+def _thinned(
+    numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64]
+) -> tuple[tuple[int, float], ...]:
+    """Keep of each stretch the darkest projection, so that a short loss of beam is not thinned away."""
+    stretches = np.array_split(np.arange(len(values)), min(_POINTS, max(1, len(values))))
+    picked = [part[np.argmin(values[part])] for part in stretches if len(part)]
+    return tuple((int(numbers[i]), float(f"{values[i]:.4g}")) for i in picked)
+
+
+def _warning(numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64]) -> str:
+    if not len(values):
+        return ""
+    # Not the median: the beam may be gone for most of the scan.
+    usual = np.quantile(values, _USUAL)
+    dark = numbers[values < _LOST * usual]
+    if not len(dark):
+        return ""
+    return f"projections {in_words(Ranges((n, n + 1) for n in dark.tolist()))} saw hardly any beam"

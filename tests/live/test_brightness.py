@@ -1,0 +1,39 @@
+"""A lost beam is seen in the brightness of the projections, and told in words."""
+
+import numpy as np
+
+from tomolive.live.beam import Brightness
+from tomolive.recon.correct import flat_field
+
+
+def projections(count: int, level: float) -> np.ndarray:
+    """Return raw projections of an even brightness, with noise."""
+    return np.random.default_rng(3).poisson(level, (count, 100, 130)).astype(np.uint16)
+
+
+def test_transmission_is_relative_to_the_flats() -> None:
+    """With darks of 100 and flats of 1100 counts, 600 counts are half of the beam."""
+    brightness = Brightness()
+    brightness.add(0, projections(20, 600))
+    field = flat_field(np.full((2, 100, 130), 1100), np.full((2, 100, 130), 100))
+    trend = brightness.trend(field)
+    assert trend.units == "transmission"
+    assert np.allclose([value for _, value in trend.points], 0.5, atol=0.01)
+    assert trend.warning == ""
+    assert brightness.trend(None).units == "counts"
+
+
+def test_lost_beam_is_named_by_its_projections() -> None:
+    """Projections without beam are named, in whatever order they came, and none is thinned away."""
+    brightness = Brightness()
+    brightness.add(300, projections(200, 900))
+    brightness.add(0, projections(300, 900))
+    brightness.add(500, projections(3, 20))
+    brightness.add(503, projections(500, 900))
+    trend = brightness.trend(None)
+    assert trend.warning == "projections 500 to 502 saw hardly any beam"
+    assert len(trend.points) == 240
+    assert min(value for _, value in trend.points) < 30
+    brightness.add(1003, projections(2000, 20))
+    assert brightness.trend(None).warning.startswith("projections 500 to 502, 1003 to 3002 ")
+    assert [number for number, _ in trend.points] == sorted(number for number, _ in trend.points)
