@@ -74,6 +74,8 @@ def live(
         mounts=settings.files.mounts,
         roots=settings.files.roots or None,
         patience=settings.files.patience_s,
+        memory=settings.files.memory_mb * 1_000_000,
+        threads=settings.files.threads,
     )
     store, controls = SnapshotStore(), Controls()
     source = dispatcher(start=start)

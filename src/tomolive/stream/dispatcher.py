@@ -50,6 +50,10 @@ class RemoteDispatcher:
         What a callback that raises does: it is logged and the others go on, or ``start`` raises.
     patience : float
         Seconds that a file may show no sign of life before frames count as missing.
+    memory : int
+        Bytes of frames in flight.
+    threads : int
+        Threads that decompress the frames of one block; 1 leaves that to HDF5.
     keys : Keys, optional
         CURVE keys of this client; default: of the folder that TOMOLIVE_KEYS names, if it does.
 
@@ -70,6 +74,8 @@ class RemoteDispatcher:
         roots: Iterable[str | Path] | None = None,
         on_error: Literal["continue", "stop"] = "continue",
         patience: float = PATIENCE_SECONDS,
+        memory: int = 512_000_000,
+        threads: int = 1,
         keys: Keys | None = None,
     ) -> None:
         if on_error not in {"continue", "stop"}:
@@ -79,6 +85,7 @@ class RemoteDispatcher:
         self.address = address
         self._fill, self._mounts, self._patience = fill, dict(mounts or {}), patience
         self._roots = None if roots is None else tuple(roots)
+        self._memory, self._threads = memory, threads
         self._on_error = on_error
         self._source = _source(address, name, start, keys)
         self._callbacks: dict[int, tuple[str, Callable[[str, dict], Any]]] = {}
@@ -187,6 +194,8 @@ class RemoteDispatcher:
             patience=self._patience,
             fill_events=self._fill,
             frames=bool(self._frame_callbacks),
+            memory=self._memory,
+            threads=self._threads,
         )
         self._filling = filler
         try:
