@@ -50,6 +50,9 @@ _LEAVES = frozenset(
 
 Buffer = bytes | bytearray | memoryview
 
+_encode_plain = msgspec.msgpack.Encoder().encode
+_decode_plain = msgspec.msgpack.Decoder().decode
+
 
 def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     """Return the frames of a document; arrays that are contiguous are views, so write them at once.
@@ -63,10 +66,20 @@ def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     if name not in NAMES:
         raise CodecError(f"{name!r} is not the name of a document; known are {', '.join(sorted(NAMES))}")
     try:
+        head = _encode_plain((VERSION, name, doc))
+        if _EVERYTHING.is_valid(doc):
+            return [head]  # almost every document, and the RunEngine waits for this
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass  # it holds arrays, or something that the careful way has a word about
+    return _encode_carefully(name, doc)
+
+
+def _encode_carefully(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
+    try:
         frames = _encode(name, doc)
         return frames if _is_plain(doc) else _encode(name, _plain(doc, name))
     except (TypeError, ValueError, OverflowError, RecursionError):
-        # The encoder knows what is wrong but not where; walk the document again to say so.
+        # The encoder knows what is wrong but not where; walk the document to say so.
         return _encode(name, _plain(doc, name))
 
 
@@ -102,18 +115,8 @@ def decode(frames: Sequence[Buffer]) -> tuple[str, dict[str, Any]]:
     """
     if not frames:
         raise CodecError("a document of no frames")
-    arrays = iter(frames[1:])
-
-    def from_beside(code: int, data: memoryview) -> np.ndarray | np.generic:
-        array = _array_of(data, next(arrays, None))
-        if code == _ARRAY:
-            return array
-        if code == _SCALAR and array.ndim == 0:
-            return array[()]
-        raise CodecError(f"an extension value of unknown kind {code}")
-
     try:
-        message = msgspec.msgpack.decode(frames[0], ext_hook=from_beside)
+        message = _decode_plain(frames[0]) if len(frames) == 1 else _decode(frames)
     except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
         raise CodecError(f"not a document: {error}") from None
     if not (isinstance(message, list) and len(message) == 3):
@@ -125,11 +128,26 @@ def decode(frames: Sequence[Buffer]) -> tuple[str, dict[str, Any]]:
         raise CodecError(f"{name!r:.60} is not the name of a document")
     if not isinstance(doc, dict):
         raise CodecError(f"the {name} document is not a mapping")
-    if next(arrays, None) is not None:
-        raise CodecError(f"the {name} document came with frames that it does not mention")
     if not _is_plain(doc):
         raise CodecError(f"the {name} document holds a key or a value that no encoder makes")
     return name, doc
+
+
+def _decode(frames: Sequence[Buffer]) -> Any:
+    arrays = iter(frames[1:])
+
+    def from_beside(code: int, data: memoryview) -> np.ndarray | np.generic:
+        array = _array_of(data, next(arrays, None))
+        if code == _ARRAY:
+            return array
+        if code == _SCALAR and array.ndim == 0:
+            return array[()]
+        raise CodecError(f"an extension value of unknown kind {code}")
+
+    message = msgspec.msgpack.decode(frames[0], ext_hook=from_beside)
+    if next(arrays, None) is not None:
+        raise CodecError("a document with frames that it does not mention")
+    return message
 
 
 def _array_of(header: memoryview, frame: Buffer | None) -> np.ndarray:
