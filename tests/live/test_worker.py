@@ -90,7 +90,16 @@ def test_a_scan_from_start_to_results(live, scan_of):
     assert summary["positions"] == {"xy": 2, "xz": 24, "yz": 24}
     assert summary["seconds_last_frame_to_final"] >= 0
     assert final.status.coverage == pytest.approx(180, abs=0.1)
+    assert final.status.coverage_wanted == 180
     assert final.status.message == ""
+
+
+def test_a_scan_of_less_than_half_a_turn(live, scan_of):
+    """What was planned is what is wanted: a complete scan of 60 degrees covers all of it."""
+    scan = scan_of.Scan(projections=61, step=1.0)
+    status = live(scan.whole()).run().status
+    assert status.coverage_wanted == pytest.approx(61)
+    assert status.coverage == pytest.approx(61)
 
 
 def test_grey_levels_are_attenuation(live, scan_of):

@@ -63,7 +63,7 @@ class Scan:
         self.planned = _count(rules.first_of(start, rules.planned))
         self.pixel_size_um = _pixel_size(start, rules)
         self.references = _uids(rules.first_of(start, rules.references))
-        self.coverage_wanted = _coverage_wanted(start, rules)
+        self.coverage_wanted = _coverage_wanted(start, rules, self.planned)
         self.streams: dict[str, ImageStream] = {}
         self.monitors: dict[str, MonitorAngles] = {}
         self.data_keys: dict[str, str] = {}
@@ -159,8 +159,12 @@ def _pixel_size(start: Mapping[str, Any], rules: Rules) -> float | None:
     return None
 
 
-def _coverage_wanted(start: Mapping[str, Any], rules: Rules) -> float:
+def _coverage_wanted(start: Mapping[str, Any], rules: Rules, projections: int | None) -> float:
+    """Return the degrees of the half turn that the plan covers; each projection stands for one step."""
     ends = [lookup(start, key) for key in rules.angle_range or ()]
     if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
-        return min(180.0, abs(ends[1] - ends[0])) or 180.0
+        span = abs(ends[1] - ends[0])
+        if projections and projections > 1:
+            span *= projections / (projections - 1)
+        return min(180.0, span) or 180.0
     return 180.0
