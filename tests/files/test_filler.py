@@ -437,3 +437,42 @@ def test_late_frames_come_without_documents(beamlines, tmp_path, locator, camera
 
     assert [(item[1].first, item[1].last) for item in late] == [(0, 4), (4, 10)]
     assert [item[1] for item in run_through(filler, [run.stop()])] == ["stop"]
+
+
+def test_announcements_in_any_order(beamlines, camera_file, locator):
+    """Frames come as they are announced, with the numbers that the documents give them."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data"),
+        run.stream_datum("tomo", "det", (6, 10), 7),
+        run.stream_datum("tomo", "det", (0, 6), 1),
+        run.stop(),
+    ]
+    frames = [item[1] for item in run_through(Filler(locator), pairs) if item[0] == "frames"]
+    assert [(f.first, f.array[:, 0, 0].tolist()) for f in frames] == [
+        (6, [7, 8, 9, 10]),
+        (0, [1, 2, 3, 4, 5, 6]),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6)])
+def test_a_multiplier_counts_frames(beamlines, camera_file, locator, shape):
+    """``multiplier`` or ``frame_per_point`` of the parameters, whatever the descriptor says."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key(shape)),
+        run.stream_resource(
+            "det", "application/x-hdf5", "/detector/camera.h5", dataset="/entry/data/data", multiplier=2
+        ),
+        run.stream_datum("primary", "det", (1, 3), 2),
+        run.event("primary", seq_num=3),
+        run.stop(),
+    ]
+    items = run_through(Filler(locator, fill_events=True), pairs)
+    (frames,) = [item[1] for item in items if item[0] == "frames"]
+    assert (frames.first, frames.array[:, 0, 0].tolist()) == (2, [3, 4, 5, 6])
+    (event,) = [item[2] for item in items if item[1] == "event"]
+    assert event["data"]["det"][:, 0, 0].tolist() == [5, 6]

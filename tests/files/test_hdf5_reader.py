@@ -279,3 +279,28 @@ def test_a_slice_does_not_give_unwritten_chunks(reader, folder, text):
     np.testing.assert_array_equal(camera.read(0, 9)[:, :, :5], TRUTH[2:5, :, :5])
     with pytest.raises(NotReadyError):
         camera.read(3, 9)
+
+
+READ_ALONE = """
+import sys, numpy as np
+from pathlib import Path
+if sys.argv[2] == "without": sys.modules["hdf5plugin"] = None
+from tomolive.files.locate import Locator
+from tomolive.files.readers import Source
+from tomolive.files.readers.hdf5 import Hdf5Reader
+path = Path(sys.argv[1])
+reader = Hdf5Reader(Source(path, Locator({}, roots=[path.parent]).confine, {"dataset": "d"}))
+print(int(reader.read(0, 10).sum()))
+"""
+
+
+def test_filters_of_hdf5plugin_are_found(reader, folder):
+    """Nobody has to import it; without it the error says what to install."""
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("d", data=TRUTH, chunks=(1, 6, 8), **hdf5plugin.Zstd())
+    command = [sys.executable, "-c", READ_ALONE, str(folder / "x.h5")]
+    done = subprocess.run([*command, "with"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(int(TRUTH.sum())), done.stderr
+    done = subprocess.run([*command, "without"], capture_output=True, text=True, timeout=60)
+    assert "UnknownLayoutError" in done.stderr
+    assert "pip install" in done.stderr

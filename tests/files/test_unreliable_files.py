@@ -61,3 +61,20 @@ def test_missing_frames_are_named_and_the_rest_comes(camera, mounted, seen, beam
         np.testing.assert_array_equal(frames.array, truth)
     assert [(m.first, m.last) for m in seen.missing if m.final] == lost
     assert [(m.first, m.last) for m in seen.missing if not m.final] == lost
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_an_event_waits_for_its_file_to_close(camera, mounted, seen, beamlines, frames):
+    """As long as the file shows signs of life, however long it is locked: events cannot be amended."""
+    with camera("locked_event_hdf5") as pairs:
+        seen.run(mounted(fill_events=True, frames=frames), pairs)
+
+    truth = beamlines.frames("projection", FRAMES)
+    (event,) = seen.events("tomo")
+    np.testing.assert_array_equal(event["data"]["det"], truth)
+    assert event["filled"] == {"det": True}
+    if frames:
+        np.testing.assert_array_equal(seen.stack("tomo", "det"), truth)
+    (missing,) = seen.missing
+    assert CLOSE_FIRST in missing.reason
+    assert not missing.final

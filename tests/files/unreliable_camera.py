@@ -108,6 +108,22 @@ def _locked(directory: Path, libver: str) -> Iterator[Pair]:
         time.sleep(0.5)
 
 
+def locked_event_hdf5(directory: Path, _rng: random.Random) -> Iterator[Pair]:
+    """One classic event for the whole stack, sent while the file is still being written without SWMR."""
+    run = beamlines.Run()
+    file = beamlines.CameraFile(directory / "camera.h5", swmr=False)
+    yield run.start()
+    yield run.descriptor("tomo", det=beamlines.image_key((FRAMES, *beamlines.SHAPE), external="FILESTORE:"))
+    yield run.resource("AD_HDF5", "/detector", "camera.h5", frame_per_point=FRAMES)
+    yield (datum := run.datum(point_number=0))
+    yield run.event("tomo", det=datum[1]["datum_id"])
+    for number in range(FRAMES):
+        time.sleep(0.2)
+        file.write(image(number))
+    file.close()
+    yield run.stop()
+
+
 def preallocated_hdf5(directory: Path, _rng: random.Random) -> Iterator[Pair]:
     """The dataset is as long as the plan from the start; what is not written yet reads as zeros."""
     run, pairs = hdf5_run()
@@ -187,8 +203,8 @@ def _write_hdf5(path: Path) -> None:
 MODES: dict[str, Callable[[Path, random.Random], Iterator[Pair]]] = {
     mode.__name__: mode
     for mode in (
-        slow_hdf5, late_hdf5, truncated_hdf5, locked_hdf5, locked_old_hdf5, preallocated_hdf5, missing_hdf5,
-        slow_tiff, reordered_tiff, missing_tiff, truncated_tiff,
+        slow_hdf5, late_hdf5, truncated_hdf5, locked_hdf5, locked_old_hdf5,
+        locked_event_hdf5, preallocated_hdf5, missing_hdf5, slow_tiff, reordered_tiff, missing_tiff, truncated_tiff,
     )
 }  # fmt: skip
 

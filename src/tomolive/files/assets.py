@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 
 import numpy as np
 
-from tomolive.errors import FileAccessError
+from tomolive.errors import FileAccessError, UnknownLayoutError
 from tomolive.files.announcements import Announcement, Asset
 from tomolive.files.locate import Locator
 from tomolive.files.readers.base import Array, BeingWrittenError, FrameReader, NotReadyError, Source
@@ -151,6 +151,8 @@ class OpenAsset:
             raise NotReadyError(f"{error.filename} is not there so far") from error
         except OSError as error:
             raise NotReadyError(f"{error.filename or self.where}: {error.strerror or error}") from error
+        except ImportError as error:
+            raise UnknownLayoutError(f"{self.where}: {error}; pip install 'tomolive[formats]'") from error
         # Readers are plug-ins; whatever is wrong with one must not end the flow of documents.
         except Exception as error:
             log.exception("reading %s failed", self.where)

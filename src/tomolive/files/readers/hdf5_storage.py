@@ -1,20 +1,45 @@
 """How the frames of an HDF5 dataset lie in its file, which were written, and the fastest way to them."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from tomolive.errors import UnknownLayoutError
 from tomolive.files.readers.base import Array, NotReadyError
 from tomolive.files.readers.decompress import Decode, decoder_for
 
 ALL = (slice(None),)
 _EDGE = 64
 """Bytes at either end of a frame that are looked at; all zero, they may be invented."""
+
+
+def _filters(dataset: h5py.Dataset) -> list[int]:
+    """Return the codes of the dataset's filters, all of which can be used.
+
+    Raises
+    ------
+    UnknownLayoutError
+        if one of them is not installed.
+    """
+    properties = dataset.id.get_create_plist()
+    codes = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+    if not all(h5py.h5z.filter_avail(code) for code in codes):
+        with contextlib.suppress(ImportError):
+            import_module("hdf5plugin")  # registers its filters
+    for code in codes:
+        if not h5py.h5z.filter_avail(code):
+            raise UnknownLayoutError(
+                f"{dataset.file.filename}: {dataset.name} is compressed by HDF5 filter {code}, which is not "
+                "installed; pip install 'tomolive[formats]' brings the common ones"
+            )
+    return codes
 
 
 class FrameStorage:
@@ -52,7 +77,7 @@ class FrameStorage:
         self.fill_value = dataset.fillvalue
         deep, *tile = self.chunks or (0,)
         whole_rows = self.chunks is not None and tuple(tile) == self._row_shape and slices == ALL
-        filters = dataset.id.get_create_plist().get_nfilters()
+        filters = _filters(dataset)
         self._row_by_row = whole_rows and deep == 1 and not filters
         self._decode: Decode | None = None
         if whole_rows and filters and threads is not None:
