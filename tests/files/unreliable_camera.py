@@ -204,7 +204,8 @@ MODES: dict[str, Callable[[Path, random.Random], Iterator[Pair]]] = {
     mode.__name__: mode
     for mode in (
         slow_hdf5, late_hdf5, truncated_hdf5, locked_hdf5, locked_old_hdf5,
-        locked_event_hdf5, preallocated_hdf5, missing_hdf5, slow_tiff, reordered_tiff, missing_tiff, truncated_tiff,
+        locked_event_hdf5, preallocated_hdf5, missing_hdf5, slow_tiff, reordered_tiff, missing_tiff,
+        truncated_tiff,
     )
 }  # fmt: skip
 
