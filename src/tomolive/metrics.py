@@ -25,6 +25,11 @@ DISPATCHER_DOCUMENTS = Counter("tomolive_dispatcher_documents", "documents given
 DISPATCHER_ERRORS = Counter("tomolive_dispatcher_errors", "callbacks that raised")
 DISPATCHER_LOST = Counter("tomolive_dispatcher_lost", "documents that the hub no longer had")
 
+LIVE_PROJECTIONS = Counter("tomolive_live_projections", "projections that were reconstructed")
+LIVE_MISSING = Counter("tomolive_live_missing", "projections of finished scans that no file held")
+LIVE_SCANS = Counter("tomolive_live_scans", "tomography scans that are over", ["outcome"])
+LIVE_LAG = Gauge("tomolive_live_lag_seconds", "from a frame's announcement to the picture that holds it")
+
 FRAMES_READ = Counter("tomolive_files_frames", "announced frames that were read")
 BYTES_READ = Counter("tomolive_files_bytes", "bytes of the frames that were read")
 FRAMES_LATE = Counter("tomolive_files_late", "announced frames that did not come in time")

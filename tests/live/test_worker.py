@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import tifffile
+from prometheus_client import REGISTRY
 
 from tomolive.config import LiveSettings
 from tomolive.live.controls import Controls, Wish
@@ -454,3 +455,57 @@ def test_a_sample_that_is_not_a_name(live, scan_of):
     scan = scan_of.Scan(sample={"composition": {"Si": 1}}, sample_name="wafer")
     runs = live(scan.whole())
     assert runs.run().status.sample == "wafer"
+
+
+def test_wishes_before_the_first_picture(live, scan_of):
+    """What was asked for while darks and flats are taken is done with the first picture."""
+    scan = scan_of.Scan()
+    runs = live(settings=LiveSettings())
+    opening = [*scan.opening, *scan.level("darks")]
+
+    def ask():
+        runs.controls.post(Wish("Ada", center=21.5))
+        runs.controls.post(Wish("Ada", plane="xz", position=20))
+
+    runs.feeder.items = [*opening, ask, *scan.level("flats"), *scan.turn(0, 60), scan.run.stop()]
+    status = runs.run().status
+    assert (status.center, status.center_source) == (21.5, "set by Ada")
+    assert runs.summary(scan.uid)["positions"]["xz"] == 20
+
+
+def test_a_wish_that_cannot_be_granted(live, scan_of):
+    """It is told on the page, and the next scan is not touched by it."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live()
+
+    def ask():
+        runs.controls.post(Wish("Ada", filter="sharpest"))
+        runs.controls.post(Wish("Ada", plane="xy", position=1000))
+        runs.feeder.be_idle()
+        message = runs.store.latest.status.message
+        assert "sharpest" in message
+        assert "1000" in message
+
+    runs.feeder.items = [*one.whole(), ask, *two.whole()]
+    final = runs.run()
+    assert final.status.state == "finished"
+    assert final.status.message == ""
+    assert_same(final.pictures, offline(two))
+
+
+def test_figures_of_the_process(live, scan_of):
+    """Projections, missing ones and scans are counted for Prometheus."""
+
+    def counted():
+        names = ("projections_total", "missing_total", "scans_total")
+        labels = ({}, {}, {"outcome": "abort"})
+        pairs = zip(names, labels, strict=True)
+        return [REGISTRY.get_sample_value(f"tomolive_live_{name}", label) or 0 for name, label in pairs]
+
+    before = counted()
+    scan = scan_of.Scan()
+    lost = scan.run.missing("projections", "camera", 30, 33, "not there", final=True)
+    announced = [scan.run.datum("projections", key, 30, 33) for key in ("camera", "angle")]
+    opening = [*scan.opening, *scan.level("darks"), *scan.level("flats")]
+    live([*opening, *scan.turn(0, 30), *announced, lost, scan.run.stop("abort")]).run()
+    assert [b - a for a, b in zip(before, counted(), strict=True)] == [30, 3, 1]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tomolive import metrics
 from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
@@ -99,6 +100,8 @@ class LiveReconstruction:
         self._pictures: dict[str, Picture] = {}
         self._versions = 0
         self._positions: dict[str, int] = {}
+        self._wishes: list[Wish] = []
+        """Those that wait for the first picture."""
         self._stale_results: float | None = None
         self._pictures_due = self._status_due = 0.0
         self._redraw = self._retell = False
@@ -211,6 +214,8 @@ class LiveReconstruction:
             "run %s is over (%s): %d of %s projections, %d missing", scan.run_uid, scan.outcome,
             len(scan.received), scan.planned or len(scan.announced), len(scan.missing),
         )  # fmt: skip
+        metrics.LIVE_SCANS.labels(outcome="failed" if scan.failure else scan.outcome).inc()
+        metrics.LIVE_MISSING.inc(len(scan.missing))
         if scan.takes_projections:
             self._write(watched)
         if watched is self._current:
@@ -296,24 +301,23 @@ class LiveReconstruction:
                     watched.scan, shape, self._references, self._settings, self._positions
                 )
             watched.tomogram.add(batch)
+            metrics.LIVE_PROJECTIONS.inc(len(batch.array))
             watched.fresh = self._redraw = True
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
-    def _grant(self, wishes: Iterable[Wish]) -> None:
-        shown = self._shown
-        for wish in _newest(wishes):
+    def _grant(self, shown: Watched, tomogram: Tomogram, wishes: Iterable[Wish]) -> None:
+        """Change what is shown; filter and positions also hold for later scans, a centre does not."""
+        for wish in wishes:
+            try:
+                tomogram.change(wish)
+            except TomoliveError as error:
+                shown.words = [*shown.words[-_WORDS:], str(error)]
+                continue
             if wish.filter is not None:
                 self._settings = self._settings.model_copy(update={"filter": wish.filter})
             if wish.plane in SLICES and wish.position is not None:
                 self._positions[wish.plane] = wish.position
-            if shown is None or shown.tomogram is None:
-                continue
-            try:
-                shown.tomogram.change(wish)
-            except TomoliveError as error:
-                shown.words.append(str(error))
-                continue
             self._redraw = True
             if shown.scan.closed:
                 self._stale_results = time.monotonic() + _QUIET_S
@@ -322,8 +326,11 @@ class LiveReconstruction:
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        if wishes := self._controls.take():
-            self._grant(wishes)
+        self._wishes = _newest([*self._wishes, *self._controls.take()])
+        shown = self._shown
+        if self._wishes and shown and shown.tomogram:
+            wishes, self._wishes = self._wishes, []
+            self._grant(shown, shown.tomogram, wishes)
             self._publish()
             return
         now = time.monotonic()
@@ -341,6 +348,7 @@ class LiveReconstruction:
                 self._draw(shown.tomogram)
             if shown.fresh and shown.announced is not None:
                 shown.lag, shown.fresh = time.monotonic() - shown.announced, False
+                metrics.LIVE_LAG.set(shown.lag)
             took = time.monotonic() - began
             self._pictures_due = time.monotonic() + max(PICTURE_PERIOD_S, 2 * took)
         self._redraw = self._retell = False
