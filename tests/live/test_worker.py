@@ -36,7 +36,7 @@ class Recorder(SnapshotStore):
 @pytest.fixture
 def live(tmp_path, scan_of, monkeypatch):
     """Runs the live reconstruction over items; pictures are not throttled."""
-    monkeypatch.setattr("tomolive.live.worker.PICTURE_PERIOD_S", 0.0)
+    monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
     monkeypatch.setattr("tomolive.live.worker._QUIET_S", 0.0)
 
     class Live:

@@ -14,12 +14,12 @@ from tomolive.live.controls import Wish
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
-from tomolive.live.snapshot import Trend
+from tomolive.live.snapshot import Plane, Trend
 from tomolive.recon.correct import FlatField, flat_field
 
 Pixels = npt.NDArray[np.float32]
 
-SLICES = ("xy", "xz", "yz")
+SLICES: tuple[Plane, ...] = ("xy", "xz", "yz")
 
 
 class Tomogram:

@@ -22,17 +22,17 @@ from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.output import write_results
+from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Output, Scan
 from tomolive.live.scan import ScanReader
-from tomolive.live.snapshot import Picture, SnapshotStore
+from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
 from tomolive.live.tomogram import SLICES, Tomogram, summarize
 
 log = logging.getLogger(__name__)
 
-PICTURE_PERIOD_S = 0.12
 SILENCE_S = 60.0
 _QUIET_S = 1.0
 """Results are written again so long after the last wish."""
@@ -84,7 +84,8 @@ class LiveReconstruction:
         earlier: Callable[[str], Dispatcher] | None = None,
         silence: float = SILENCE_S,
     ) -> None:
-        self._dispatcher, self._store, self._controls = dispatcher, store, controls
+        self._dispatcher, self._controls = dispatcher, controls
+        self._publication = Publication(store)
         self._results = results
         self._settings = settings or LiveSettings()
         self._silence = silence
@@ -97,14 +98,10 @@ class LiveReconstruction:
         """The scan that the status tells of."""
         self._shown: Watched | None = None
         """The scan whose pictures are shown: the current one, or the one before until its first picture."""
-        self._pictures: dict[str, Picture] = {}
-        self._versions = 0
         self._positions: dict[str, int] = {}
         self._wishes: list[Wish] = []
         """Those that wait for the first picture."""
         self._stale_results: float | None = None
-        self._pictures_due = self._status_due = 0.0
-        self._redraw = self._retell = False
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -138,7 +135,7 @@ class LiveReconstruction:
                 watched.announced = available
             if name == "stop":
                 self._end(watched)
-            self._retell = True
+            self._publication.retell = True
         self._tick()
 
     def _frames(self, frames: Frames) -> None:
@@ -170,7 +167,7 @@ class LiveReconstruction:
             return
         log.info("run %s begins: scan %s, %s", scan.run_uid, scan.scan_id, scan.plan or "no plan name")
         self._current = self._open[scan.run_uid] = Watched(scan)
-        self._retell = True
+        self._publication.retell = True
         for uid in scan.references:
             self._references.touch(uid)
             if uid not in self._references and self._earlier:
@@ -185,7 +182,7 @@ class LiveReconstruction:
     def _hear(self, run_uid: str) -> Watched | None:
         if watched := self._open.get(run_uid):
             watched.heard = time.monotonic()
-            self._retell = True
+            self._publication.retell = True
         return watched
 
     def _has_all(self, watched: Watched) -> bool:
@@ -200,9 +197,9 @@ class LiveReconstruction:
 
     def _tell_silence(self) -> None:
         """Have the status say, now and then, for how long nothing has come."""
-        current, now = self._current, time.monotonic()
-        if current and not current.scan.closed and now - current.heard > self._silence:
-            self._retell = now >= self._status_due + _SILENCE_TOLD_EVERY_S
+        current = self._current
+        if current and not current.scan.closed and time.monotonic() - current.heard > self._silence:
+            self._publication.retell |= self._publication.is_quiet_for(_SILENCE_TOLD_EVERY_S)
 
     def _end(self, watched: Watched) -> None:
         """Close a scan: nothing more of it is awaited."""
@@ -230,12 +227,12 @@ class LiveReconstruction:
             self._publish()
         with self._may_fail(watched):
             if watched.tomogram.finish():
-                self._redraw = True
+                self._publication.redraw = True
                 if watched is self._current:
                     self._publish()
                 if watched.announced is not None:
                     watched.to_final = time.monotonic() - watched.announced
-                    self._retell = True
+                    self._publication.retell = True
 
     @contextmanager
     def _may_fail(self, watched: Watched) -> Iterator[None]:
@@ -246,7 +243,7 @@ class LiveReconstruction:
             log.exception("the reconstruction of run %s failed", watched.scan.run_uid)
             sentence = str(error) if isinstance(error, TomoliveError) else f"{type(error).__name__}: {error}"
             watched.scan.fail(f"The reconstruction failed: {sentence}")
-            self._retell = True
+            self._publication.retell = True
 
     def _write(self, watched: Watched) -> None:
         self._stale_results = None
@@ -261,7 +258,7 @@ class LiveReconstruction:
         except Exception as error:
             log.exception("results of run %s could not be written", scan.run_uid)
             watched.words.append(f"Results could not be written: {error}")
-            self._retell = True
+            self._publication.retell = True
 
     # -- what comes out of documents and frames -------------------------------------------------------------
 
@@ -280,14 +277,14 @@ class LiveReconstruction:
         for watched in self._open.values():
             if note.problem and note.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.words = [*watched.words[-_WORDS:], note.text]
-                self._retell = True
+                self._publication.retell = True
 
     def _take_reference(self, batch: Batch) -> None:
         self._references.add(batch)
         for watched in (*self._open.values(), *([self._shown] if self._shown else [])):
             if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tomogram.references_changed()
-                self._redraw = True
+                self._publication.redraw = True
                 if watched.scan.closed:
                     self._stale_results = time.monotonic() + _QUIET_S
 
@@ -302,7 +299,7 @@ class LiveReconstruction:
                 )
             watched.tomogram.add(batch)
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
-            watched.fresh = self._redraw = True
+            watched.fresh = self._publication.redraw = True
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
@@ -318,7 +315,7 @@ class LiveReconstruction:
                 self._settings = self._settings.model_copy(update={"filter": wish.filter})
             if wish.plane in SLICES and wish.position is not None:
                 self._positions[wish.plane] = wish.position
-            self._redraw = True
+            self._publication.redraw = True
             if shown.scan.closed:
                 self._stale_results = time.monotonic() + _QUIET_S
 
@@ -333,39 +330,21 @@ class LiveReconstruction:
             self._grant(shown, shown.tomogram, wishes)
             self._publish()
             return
-        now = time.monotonic()
-        if (self._redraw and now >= self._pictures_due) or (self._retell and now >= self._status_due):
+        if self._publication.is_due:
             self._publish()
 
     def _publish(self) -> None:
-        began = time.monotonic()
         current = self._current
         if current and current.tomogram and current.tomogram.received:
             self._shown = current
         shown = self._shown
-        if self._redraw and shown and shown.tomogram:
+        if self._publication.redraw and shown and shown.tomogram:
             with self._may_fail(shown):
-                self._draw(shown.tomogram)
+                self._publication.draw(shown.tomogram)
             if shown.fresh and shown.announced is not None:
                 shown.lag, shown.fresh = time.monotonic() - shown.announced, False
                 metrics.LIVE_LAG.set(shown.lag)
-            took = time.monotonic() - began
-            self._pictures_due = time.monotonic() + max(PICTURE_PERIOD_S, 2 * took)
-        self._redraw = self._retell = False
-        self._status_due = time.monotonic() + PICTURE_PERIOD_S
-        self._store.publish(status_of(current, self._settings, self._silence), self._pictures)
-
-    def _draw(self, tomogram: Tomogram) -> None:
-        self._versions += 1
-        for plane, pixels in tomogram.slices().items():
-            position = tomogram.positions[plane]
-            self._picture(plane, pixels, position, tomogram.units)
-        if projection := tomogram.projection():
-            number, pixels, units = projection
-            self._picture("projection", pixels, number, units)
-
-    def _picture(self, plane: Any, pixels: Any, position: float, units: str) -> None:
-        self._pictures[plane] = Picture(plane, pixels, position, self._versions, units)
+        self._publication.publish(status_of(current, self._settings, self._silence))
 
 
 def warm_up(threads: int) -> None:
