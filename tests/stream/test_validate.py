@@ -144,18 +144,28 @@ def test_arrays_pass_where_event_model_lets_them():
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("event", {"seq_num": "one"}, r"event.*\$\.seq_num.*'one' is not of type 'integer'"),
+        ("event", {"seq_num": "one"}, r"event.*\$\.seq_num.*\"one\" is not of type \"integer\""),
         ("event", {"extra": 1}, r"event.*'extra' was unexpected"),
         ("descriptor", {"data_keys": {"x": {"source": "s", "dtype": "picture", "shape": []}}},
-         r"descriptor.*\$\.data_keys\.x\.dtype.*'picture'"),
-        ("start", {"uid": None}, r"start.*\$\.uid.*None"),
-        ("stop", {"exit_status": "great"}, r"stop.*\$\.exit_status.*'great'"),
+         r"descriptor.*\$\.data_keys\.x\.dtype.*\"picture\""),
+        ("start", {"uid": None}, r"start.*\$\.uid.*null"),
+        ("event", {"seq_num": float("nan")}, r"event.*\$\.seq_num: nan does not fit"),
+        ("stop", {"exit_status": "great"}, r"stop.*\$\.exit_status.*\"great\""),
     ],
 )  # fmt: skip
 def test_reason_names_the_value_and_its_place(name, change, reason):
     """The error says which document, the path of the value, and the schema's reason."""
     with pytest.raises(DocumentError, match=reason):
         validate.check(name, {**GOOD[name], **change})
+
+
+def test_not_a_number_in_a_page_is_checked_as_fast():
+    """A page of many points with a NaN among the times is valid, and one with text among them is not."""
+    page = {**GOOD["event_page"], "time": [float("nan"), *range(100_000)]}
+    validate.check("event_page", page)
+    page["time"].append("late")
+    with pytest.raises(DocumentError, match=r"\$\.time\[100001\]"):
+        validate.check("event_page", page)
 
 
 def test_reason_stays_short():
@@ -174,7 +184,7 @@ def test_keys_that_are_no_strings_are_refused(doc):
 
 def test_something_else_than_a_mapping_is_refused():
     """A list is no document."""
-    with pytest.raises(DocumentError, match="is not of type 'object'"):
+    with pytest.raises(DocumentError, match='is not of type "object"'):
         validate.check("event", [1])
 
 

@@ -222,8 +222,8 @@ def _refused(reader: _Reader) -> None:
 
 
 _HARMLESS_DEPTH = 200
-_MOST_OPCODES = 16_000_000
-"""An opcode of one byte can take a hundred bytes of memory; a page of a million points needs fewer."""
+_MOST_OPCODES = 4_000_000
+"""An opcode of one byte can take a hundred bytes of memory; a page of a million numbers needs fewer."""
 _STOP, _SHORT_TEXT, _MEMOIZE, _FLOAT, _RECALL = ord("."), 0x8C, 0x94, ord("G"), ord("h")
 _float_at = _UNPACK[">d"].unpack_from
 _OPCODES: dict[int, Callable[[_Reader], Any]] = {
