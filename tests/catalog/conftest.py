@@ -1,6 +1,11 @@
 """A catalog, and runs as detectors announce them, with the files that they name."""
 
 import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tomolive.catalog.server import CatalogServer
+from tomolive.catalog.server import CatalogServer, Databases
 
 Documents = list[tuple[str, dict[str, Any]]]
 ROWS, COLUMNS = 5, 7
@@ -40,7 +45,7 @@ def client(server: CatalogServer) -> Iterator[Any]:
     client.context.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scan(detector_folder: Path) -> "type[Scan]":
     """A maker of runs that write into the detector's folder."""
     return type("Scan", (Scan,), {"folder": detector_folder})
@@ -82,12 +87,12 @@ class Scan:
         self._seq_nums.setdefault(stream, itertools.count(1))
         return doc["uid"]
 
-    def event(self, descriptor: str, **data: Any) -> None:
-        """Add an event."""
-        stream = self._stream(descriptor)
+    def event(self, descriptor: str, seq_num: int | None = None, **data: Any) -> None:
+        """Add an event; with ``seq_num`` it belongs to frames that were announced before."""
+        seq_num = seq_num or next(self._seq_nums[self._stream(descriptor)])
         now = time.time()
         self._add(
-            "event", uid=str(uuid.uuid4()), descriptor=descriptor, seq_num=next(self._seq_nums[stream]),
+            "event", uid=str(uuid.uuid4()), descriptor=descriptor, seq_num=seq_num,
             time=now, data=data, timestamps=dict.fromkeys(data, now),
             filled={key: False for key, value in data.items() if key == "det" and isinstance(value, str)},
         )  # fmt: skip
@@ -139,3 +144,47 @@ class Scan:
 
 ASYNC_IMAGE = {"shape": [1, ROWS, COLUMNS], "external": "STREAM:"}
 CLASSIC_IMAGE = {"shape": [ROWS, COLUMNS], "external": "FILESTORE:"}
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Databases]:
+    """Two databases of a PostgreSQL server that lives as long as the tests, where one is installed."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = shutil.which("initdb") or (programs and programs[-1] / "initdb")
+    if not found:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    bin_folder = Path(found).resolve().parent
+    # It refuses to run as root, and its user cannot enter the folders of pytest.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="tomolive-postgresql-"))
+    if as_user:
+        shutil.chown(folder, "postgres")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+
+    def command(program: str, *options: str) -> list[str]:
+        return [*as_user, str(bin_folder / program), *options]
+
+    setup = command("initdb", "-D", str(folder / "db"), "-A", "trust", "-U", "tomolive", "--no-sync")
+    subprocess.run(setup, check=True, stdout=subprocess.DEVNULL)
+    place = ["-h", "127.0.0.1", "-p", port, "-U", "tomolive"]
+    options = ["-p", port, "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    server = subprocess.Popen(
+        command("postgres", "-D", str(folder / "db"), *options), stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while subprocess.run(
+            command("pg_isready", *place), check=False, stdout=subprocess.DEVNULL
+        ).returncode:
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.1)
+        for name in ("catalog", "storage"):
+            subprocess.run(command("createdb", *place, name), check=True)
+        address = f"postgresql://tomolive@127.0.0.1:{port}"
+        yield Databases(f"{address}/catalog", f"{address}/storage")
+    finally:
+        stop = command("pg_ctl", "stop", "-D", str(folder / "db"), "-m", "fast")
+        subprocess.run(stop, check=False, stdout=subprocess.DEVNULL)
+        server.wait(60)
+        shutil.rmtree(folder)

@@ -55,6 +55,7 @@ def open_run(uri: str, uid: str | int = -1) -> Any:
     try:
         return client[uid]
     except (KeyError, IndexError, ValueError):
+        client.context.close()
         raise CatalogError(f"the catalog at {_without_key(uri)} has no run {uid!r}") from None
 
 

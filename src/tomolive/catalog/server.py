@@ -10,6 +10,7 @@ without them standard tools lose a part of what they can do:
 
 import atexit
 import contextlib
+import fcntl
 import ipaddress
 import os
 import secrets
@@ -17,8 +18,9 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote_plus
 
 import uvicorn
@@ -26,7 +28,7 @@ import uvicorn
 from tomolive.errors import AddressError, CatalogError, SettingsError
 
 API_KEY_VARIABLE = "TILED_SINGLE_USER_API_KEY"
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 
 
 def configuration(
@@ -67,12 +69,27 @@ def configuration(
     }
 
 
-def embedded_configuration(directory: Path, readable: Iterable[str | Path] = ()) -> dict[str, Any]:
-    """Return the configuration of the embedded server: SQLite and DuckDB in ``directory``."""
+@dataclass(frozen=True)
+class Databases:
+    """URIs of two PostgreSQL databases, ``postgresql://user@host/name``."""
+
+    catalog: str
+    """Of metadata."""
+    storage: str
+    """Of tables."""
+
+
+def configuration_in(
+    directory: Path, readable: Iterable[str | Path] = (), databases: Databases | None = None
+) -> dict[str, Any]:
+    """Return the configuration for a catalog in ``directory``: on SQLite and DuckDB, or on ``databases``."""
     directory = directory.absolute()
+    arrays = str(directory / "data")
+    if databases is not None:
+        return configuration(databases.catalog, [arrays, databases.storage], readable)
     return configuration(
         f"sqlite:///{directory / 'catalog.db'}",
-        [str(directory / "data"), f"duckdb:///{directory / 'storage.duckdb'}"],
+        [arrays, f"duckdb:///{directory / 'storage.duckdb'}"],
         readable,
         create=not _has_tables(directory / "catalog.db"),
     )
@@ -90,6 +107,8 @@ class CatalogServer:
         Made if it is not there; holds everything but the detectors' files.
     readable : iterable of path
         Folders where detectors write.
+    databases : Databases, optional
+        Instead of SQLite and DuckDB; ``directory`` then holds arrays only.
     host, port
         Where to listen; port 0 lets the system choose.
     api_key : str, optional
@@ -107,6 +126,7 @@ class CatalogServer:
         self,
         directory: str | Path,
         readable: Iterable[str | Path] = (),
+        databases: Databases | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -114,6 +134,7 @@ class CatalogServer:
     ) -> None:
         self.directory = Path(directory).absolute()
         self.readable = tuple(readable)
+        self._databases = databases
         try:
             (self.directory / "data").mkdir(parents=True, exist_ok=True)
             self.api_key = (
@@ -121,6 +142,7 @@ class CatalogServer:
             )
         except OSError as error:
             raise CatalogError(f"cannot use {self.directory} as a catalog: {error.strerror}") from None
+        self._lock = _lock(self.directory)
         self._socket = _bind(host, port)
         host, port = self._socket.getsockname()[:2]
         self.address = f"http://{host}:{port}"
@@ -134,7 +156,13 @@ class CatalogServer:
         return f"{self.address}/api/v1?api_key={quote_plus(self.api_key)}"
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until :meth:`stop`; call ``ready`` once requests are answered."""
+        """Serve until :meth:`stop`; call ``ready`` once requests are answered.
+
+        Raises
+        ------
+        CatalogError
+            if the databases cannot be opened.
+        """
         server = self._server = _Server(
             uvicorn.Config(self._application(), log_config=None, access_log=False), ready
         )
@@ -143,6 +171,9 @@ class CatalogServer:
             server.run(sockets=[self._socket])
         finally:
             self._socket.close()
+            self._lock.close()
+        if not server.started and not self._stopped:
+            raise CatalogError(f"the catalog in {self.directory} did not start; the log says why")
 
     def start(self) -> "CatalogServer":
         """Serve in a thread until :meth:`stop` or the end of this process; return once it answers."""
@@ -180,17 +211,19 @@ class CatalogServer:
         if self._thread is not None:
             self._thread.join()
         self._socket.close()
+        self._lock.close()
 
     def _application(self) -> Any:
-        from tiled.catalog.core import DatabaseUpgradeNeeded, UninitializedDatabase
+        from tiled.catalog.adapter import DatabaseInitializationError
         from tiled.server.app import build_app_from_config
 
-        settings = embedded_configuration(self.directory, self.readable)
+        settings = configuration_in(self.directory, self.readable, self._databases)
         settings["authentication"] = {"single_user_api_key": self.api_key}
         try:
             return build_app_from_config(settings)
-        except (DatabaseUpgradeNeeded, UninitializedDatabase, OSError) as error:
-            raise CatalogError(f"cannot open the catalog in {self.directory}: {error}") from error
+        except (DatabaseInitializationError, sqlite3.Error) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CatalogError(f"cannot open the catalog in {self.directory}: {reason}") from None
 
     def __enter__(self) -> "CatalogServer":
         return self.start()
@@ -253,6 +286,17 @@ def _bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --listen"
         ) from None
     return listener
+
+
+def _lock(directory: Path) -> IO[str]:
+    """Keep other servers away; DuckDB would refuse them later, at the first table."""
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise CatalogError(f"another process serves the catalog in {directory}; end it first") from None
+    return lock
 
 
 def _kept_key(path: Path) -> str:

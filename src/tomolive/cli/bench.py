@@ -5,6 +5,7 @@ import click
 from tomolive.cli.lazy import LazyGroup
 
 BENCHMARKS = {
+    "catalog": "tomolive.bench.catalog:catalog",
     "faults": "tomolive.bench.faults:faults",
     "files": "tomolive.bench.files:files",
     "fuzz": "tomolive.bench.fuzz:fuzz",

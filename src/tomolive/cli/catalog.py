@@ -18,24 +18,40 @@ PREFIXES = "/there=/here"
               help="Port 0 lets the system choose.")  # fmt: skip
 @click.option("--readable", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Folder where detectors write (repeat); files elsewhere are not read.")  # fmt: skip
+@click.option(
+    "--database", metavar="URI", help="postgresql://USER@HOST/NAME for metadata, instead of SQLite."
+)
+@click.option("--storage", metavar="URI", help="postgresql://USER@HOST/NAME for tables, instead of DuckDB.")
 @click.option("--show-config", is_flag=True,
               help="Print the configuration for `tiled serve config` instead, and end.")  # fmt: skip
-def catalog(directory: Path, listen: str, readable: tuple[Path, ...], show_config: bool) -> None:
-    """Serve an embedded Tiled catalog on SQLite and DuckDB, for this machine.
+def catalog(
+    directory: Path,
+    listen: str,
+    readable: tuple[Path, ...],
+    database: str | None,
+    storage: str | None,
+    show_config: bool,
+) -> None:
+    """Serve a Tiled catalog for this machine, on SQLite and DuckDB in one folder, or on PostgreSQL.
 
     The key of its one user is taken from TILED_SINGLE_USER_API_KEY, or made once and kept in the folder.
     """
-    from tomolive.catalog.server import CatalogServer, embedded_configuration, require_loopback
+    from tomolive.catalog.server import CatalogServer, Databases, configuration_in, require_loopback
 
+    if (database is None) != (storage is None):
+        raise SettingsError("--database and --storage go together: two databases, each with its own name")
+    databases = Databases(database, storage) if database and storage else None
     if show_config:
         import yaml
 
-        click.echo(yaml.safe_dump(embedded_configuration(directory, readable), sort_keys=False), nl=False)
+        click.echo(
+            yaml.safe_dump(configuration_in(directory, readable, databases), sort_keys=False), nl=False
+        )
         return
     service.setup_logging()
     host, port = parse_listen(listen)
     require_loopback(host)
-    server = CatalogServer(directory, readable, host=host, port=port)
+    server = CatalogServer(directory, readable, databases, host=host, port=port)
     service.stop_on_signals(server.request_stop)
 
     def ready() -> None:
