@@ -12,7 +12,7 @@ import pytest
 
 from tomolive.bench.browser import ADVICE, chromium, find_chromium
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, SnapshotStore, Status
+from tomolive.live.snapshot import Picture, SnapshotStore, Status, Trend
 from tomolive.view.server import create_app, serve
 
 ROWS, COLUMNS = 128, 256
@@ -64,6 +64,7 @@ class SimulatedScan:
             plan="tomo_fly", frames_planned=PLANNED, center=126.4, center_source="provisional",
             pixel_size_um=1.3, darks=20, flats=20,
         )  # fmt: skip
+        self.dark = range(0)
         self.at = {"xy": ROWS // 2, "xz": COLUMNS // 2, "yz": COLUMNS // 2}
 
     def picture(self, plane: str, frames: int) -> np.ndarray:
@@ -89,10 +90,17 @@ class SimulatedScan:
         facts: dict[str, Any] = {
             "state": "finished" if frames >= PLANNED else "projections", "frames_received": frames,
             "frames_announced": min(PLANNED, frames + 4), "coverage": frames / PLANNED * 180, "lag_s": 0.18,
-            "updated": time.time(),
+            "updated": time.time(), "trends": (self.trend(frames),),
         }  # fmt: skip
         self.status = replace(self.status, **{**facts, **changes})
         self.store.publish(self.status, self.pictures)
+
+    def trend(self, frames: int) -> Trend:
+        """Return a mean transmission that varies a little; without beam in `dark` projections."""
+        value = {True: 0.01, False: 0.55}
+        points = ((n, value[n in self.dark] + 0.04 * np.sin(n / 9)) for n in range(frames + 1))
+        warning = "projections 60 to 69 saw hardly any beam" if self.dark else ""
+        return Trend("Transmission", "transmission", tuple(points), warning)
 
     def obey(self) -> None:
         """Grant what the page wished for."""

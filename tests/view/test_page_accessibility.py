@@ -63,7 +63,8 @@ def test_nothing_overflows(page_server: Any, open_page: Any, scan: Any, size: tu
     assert wide <= size[0]
     assert high <= size[1] or size[0] < 900
     cut = page.evaluate(
-        "[...document.querySelectorAll('header *, aside *, figcaption *')].filter(e => e.clientWidth > 1"
+        "[...document.querySelectorAll('header *, aside *, figcaption, figcaption *')].filter("
+        "e => e.clientWidth > 1"
         " && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflow !== 'visible'"
         " && !e.matches('input, select')).map(e => e.id || e.className || e.tagName)"
     )

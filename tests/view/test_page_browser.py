@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tomolive.live.snapshot import Status
+
 pytestmark = pytest.mark.browser
 
 CANVAS = """plane => {
@@ -178,7 +180,7 @@ def test_levels_lock_when_touched_and_survive(
     page = open_page(page_server.url)
     drawn(page)
     low = page.locator("#levels .ends input").first
-    assert page.locator("#levels .mode").inner_text() == "0 to 99 % of the values"
+    assert page.locator("#levels .mode").inner_text() == "0 to 99 % of values"
     page.get_by_role("slider", name="Darkest level").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
@@ -249,6 +251,28 @@ def test_save_writes_a_png_with_provenance(
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width > 900
         assert len(picture.getcolors(1 << 24)) > 100
+
+
+def test_lost_beam_is_seen(page_server: Any, open_page: Any, scan: Any) -> None:
+    """The plot of the transmission tells in words and in its label when the beam was lost."""
+    scan.publish(50)
+    page = open_page(page_server.url)
+    drawn(page)
+    assert page.locator("#trend .alarm").is_hidden()
+    scan.dark = range(60, 70)
+    scan.publish(94)
+    page.locator("#trend .alarm").wait_for()
+    label = page.locator("#trend canvas").get_attribute("aria-label")
+    assert "projections 60 to 69 saw hardly any beam" in label
+
+
+def test_pictures_of_the_scan_before_say_so(page_server: Any, open_page: Any, scan: Any) -> None:
+    """Until the first projection of a new scan the old pictures are marked."""
+    scan.publish(180)
+    page = open_page(page_server.url)
+    drawn(page)
+    scan.store.publish(Status(state="flats", run_uid="another", flats=3), scan.pictures)
+    page.locator("[data-plane=xy] .badge", has_text="previous scan").wait_for()
 
 
 def test_view_only_page_says_why(

@@ -42,7 +42,7 @@ class Brightness:
             beam = (1 / gain[gain > 0]).mean() if (gain > 0).any() else 1.0
             values = (values - dark.mean()) / beam
         units = "counts" if field is None else "transmission"
-        return Trend("Mean transmission", units, _thinned(numbers, values), _warning(numbers, values))
+        return Trend("Transmission", units, _thinned(numbers, values), _warning(numbers, values))
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[slice, ...]:

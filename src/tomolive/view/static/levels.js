@@ -195,7 +195,7 @@ export class Levels {
       box.step = String(Number(((high - low) / 100).toPrecision(1)));
     });
     this.button.setAttribute("aria-pressed", String(!group.locked));
-    this.section.querySelector(".mode").textContent = group.locked ? "locked by you" : "0 to 99 % of the values";
+    this.section.querySelector(".mode").textContent = group.locked ? "locked by you" : "0 to 99 % of values";
     this.section.querySelector(".units").textContent = group.units;
     this.section.querySelector(".what").textContent = TITLES[this.shown];
     this.drawHistogram(low, high, share);

@@ -10,6 +10,7 @@ import { AXES, Positions } from "./planes.js";
 import { Runs } from "./runs.js";
 import { compose, save } from "./save.js";
 import { honesty, TopLine } from "./topline.js";
+import { Trends } from "./trends.js";
 
 const $ = (id) => document.getElementById(id);
 const view = readHash();
@@ -26,6 +27,7 @@ const positions = new Positions(send, () => {
   remember();
 });
 const top = new TopLine();
+const trends = new Trends($("trend"));
 const runs = new Runs($("runs"), $("finished"));
 const controls = new Controls($("controls"), send);
 const levels = new Levels($("levels"), (group) => {
@@ -97,6 +99,7 @@ function state(message) {
   top.update(status);
   controls.update(status);
   runs.update(status);
+  trends.update(status);
   positions.update(status.pictures);
   if (wantedAt && positions.size.x && controls.allowed) {
     positions.move(wantedAt);

@@ -126,7 +126,9 @@ export class Panel {
     if (center === null || center === undefined) return;
     const x = left + (center + 0.5) * scale;
     this.line(context, frame, "v", x, this.room.color("axis"), null, 0, [7, 4]);
-    this.text(context, `rotation axis ${number(center, 5)}`, x + 6 * ratio, frame.top + 6 * ratio, "left", "top", ratio);
+    const words = `rotation axis ${number(center, 5)}`;
+    const right = x + 130 * ratio < frame.right;
+    this.text(context, words, x + (right ? 6 : -6) * ratio, frame.top + 6 * ratio, right ? "left" : "right", "top", ratio);
   }
 
   drawScaleBar(context, frame, scale, ratio) {

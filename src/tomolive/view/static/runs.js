@@ -38,7 +38,7 @@ export class Runs {
     if (!reply?.ok) return;
     this.runs = await reply.json();
     this.button.disabled = !this.runs.length;
-    this.button.querySelector("span").textContent = this.runs.length ? String(this.runs.length) : "none yet";
+    this.button.querySelector("span").textContent = this.runs.length ? String(this.runs.length) : "";
     this.list.replaceChildren(...this.runs.map((run) => this.item(run)));
   }
 
