@@ -10,7 +10,8 @@ import pytest
 from tomolive.errors import JournalError
 from tomolive.stream import inspection, records
 from tomolive.stream.codec import encode
-from tomolive.stream.journal import Batch, Journal
+from tomolive.stream.index import Batch
+from tomolive.stream.journal import Journal
 from tomolive.stream.messages import Position
 
 PUBLISHER = b"publisher-000001"

@@ -185,6 +185,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next_publisher(
         for name, doc in run:
             publish(name, doc)
         wait_for(lambda: len(listener.documents) >= len(left) + len(run))
+        assert publish.flush(TIMEOUT)
     assert listener.documents == [*left, *run]
     assert not list((tmp_path / "spool").iterdir())
 

@@ -135,3 +135,20 @@ def test_bluesky_classes_use_the_same_files(locked, folders, tmp_path, make_run,
 def _run_stock(dispatcher):
     with pytest.raises(asyncio.CancelledError):
         dispatcher.start()
+
+
+def test_a_publisher_that_was_refused_tries_again(
+    locked, folders, publishing, make_run, caplog, wait_for, monkeypatch
+):
+    """When its key gets the right, everything that waited arrives."""
+    monkeypatch.setattr("tomolive.stream.publisher._AFTER_FAILURE_SECONDS", 0.5)
+    folder, clients = folders
+    with publishing(locked.native, keys=clients["consume"]) as publish:
+        with caplog.at_level(logging.CRITICAL):
+            for name, doc in make_run(3):
+                publish(name, doc)
+            wait_for(lambda: "may not publish" in caplog.text)
+        keyring.revoke(folder, "consume")
+        keyring.allow(folder, "consume", "both", folder.parent / "consume" / "client.key")
+        assert publish.flush(TIMEOUT)
+    assert locked.hub.journal.head == 6

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from tomolive.errors import JournalError
-from tomolive.stream.journal import write_atomically
+from tomolive.stream.index import write_atomically
 from tomolive.stream.messages import Position
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from tomolive.errors import DocumentError, JournalError
 from tomolive.stream import messages, records
 from tomolive.stream.codec import decode, encode
 from tomolive.stream.cursors import Cursors
-from tomolive.stream.journal import Batch, Journal, Reader
+from tomolive.stream.index import Batch
+from tomolive.stream.journal import Journal, Reader
 from tomolive.stream.messages import ProtocolError
 from tomolive.stream.sparing import SparingFilter
 from tomolive.stream.validate import check
@@ -143,7 +144,13 @@ class Exchange:
     # ---- messages in
 
     def receive(self, peer: bytes, parts: Sequence[records.Buffer], now: float, rights: Rights) -> None:
-        """Take one message in."""
+        """Take one message in; ``rights`` are what its sender may do at this moment."""
+        if not rights.publish and peer in self.publishers:
+            self.deny(peer, "this key may no longer publish")
+            return
+        if not rights.consume and peer in self.consumers:
+            self.deny(peer, "this key may no longer consume")
+            return
         try:
             message = messages.from_peer(parts)
             self._handle(peer, message, parts[-1], now, rights)

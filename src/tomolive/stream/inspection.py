@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
-from tomolive.stream.journal import index_path, lock
+from tomolive.stream.index import index_path
+from tomolive.stream.journal import lock
 from tomolive.stream.records import Stretch
 from tomolive.stream.segments import segments_in, survey, sync_directory
 

@@ -7,50 +7,25 @@ described in docs/reference/journal.md.
 
 import bisect
 import fcntl
-import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tomolive.errors import CodecError, JournalError
+from tomolive.errors import JournalError
 from tomolive.stream import records
-from tomolive.stream.codec import decode
 from tomolive.stream.epochs import Epochs
+from tomolive.stream.index import Batch, Publishers, Segment, index_path, read_index, scan, write_index
 from tomolive.stream.messages import Position
-from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey, sync_directory
+from tomolive.stream.segments import SegmentFile, segment_name, segments_in, sync_directory
 
 log = logging.getLogger(__name__)
 
 Fsync = Literal["always", "interval", "never"]
 SEGMENT_BYTES = 64 << 20
 SYNC_SECONDS = 2.0
-_MARK_EVERY = 256
-_KNOWN_PUBLISHERS = 65536
-
-
-@dataclass
-class Batch:
-    """Documents that are appended together."""
-
-    parts: list[records.Buffer] = field(default_factory=list)
-    count: int = 0
-    size: int = 0
-    publishers: dict[bytes, int] = field(default_factory=dict)
-    """Number of the last document of each publisher."""
-    runs: list[tuple[int, str]] = field(default_factory=list)
-    """(position in the batch, uid) of each start document."""
-
-    def add(self, part: records.Buffer, count: int, publisher: bytes, last: int) -> None:
-        """Add the bytes of ``count`` records of one publisher."""
-        self.parts.append(part)
-        self.size += len(part)
-        self.count += count
-        self.publishers[publisher] = last
 
 
 class Chunk(NamedTuple):
@@ -59,25 +34,6 @@ class Chunk(NamedTuple):
     offset: int
     count: int
     data: bytes
-
-
-@dataclass
-class Segment:
-    """What is known of one segment without reading it."""
-
-    first: int
-    path: Path
-    count: int = 0
-    size: int = 0
-    marks: list[tuple[int, int]] = field(default_factory=list)
-    """(offset, byte) of some records, ascending."""
-    runs: dict[str, int] = field(default_factory=dict)
-    """uid -> offset of the start document."""
-
-    @property
-    def end(self) -> int:
-        """One past its last record."""
-        return self.first + self.count
 
 
 class Journal:
@@ -107,7 +63,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._lock_fd = lock(folder)
         try:
-            self.publishers: dict[bytes, int] = {}
+            self.publishers = Publishers()
             self.epochs = Epochs.open(folder)
             self._segments = self._open_segments()
             self._file = SegmentFile(self._segments[-1].path)
@@ -182,10 +138,8 @@ class Journal:
         if self._fsync == "always":
             self._file.sync()
         self._dirty = True
-        _extend(segment, batch)
-        for publisher, last in batch.publishers.items():
-            self.publishers.pop(publisher, None)  # the most recent ones stand last
-            self.publishers[publisher] = last
+        segment.extend(batch)
+        self._note(batch.publishers)
 
     def _turn(self) -> Segment:
         """Seal the last segment, begin a new one, and let go of those that need not be kept."""
@@ -193,7 +147,7 @@ class Journal:
         fresh = Segment(sealed.end, self.folder / "segments" / segment_name(sealed.end))
         file = SegmentFile(fresh.path)
         try:
-            self._write_index(sealed)
+            write_index(sealed, self.publishers)
         except OSError as error:
             file.close()
             fresh.path.unlink()
@@ -259,7 +213,7 @@ class Journal:
         if self._syncer.ident:
             self._syncer.join()
         try:
-            self._write_index(self._segments[-1])
+            write_index(self._segments[-1], self.publishers)
             if self._fsync != "never":
                 self.sync()
             self.epochs.end()
@@ -289,61 +243,18 @@ class Journal:
                     f"journal {self.folder}: documents {segments[-1].end} to {first - 1} are missing "
                     f"before {path.name}"
                 )
-            segment = self._read_index(first, path)
-            if segment is None:
-                segment = self._scan(first, path, last=path == found[-1][1])
-            segments.append(segment)
+            known = read_index(first, path) or scan(first, path, last=path == found[-1][1])
+            segments.append(known[0])
+            self._note(known[1])
         if not segments:
             segments.append(Segment(0, folder / segment_name(0)))
         index_path(segments[-1].path).unlink(missing_ok=True)  # it grows again from here
         return segments
 
-    def _scan(self, first: int, path: Path, *, last: bool) -> Segment:
-        sound, *after = survey(path)
-        if sound.fault and (after or not last):
-            raise JournalError(
-                f"journal {path}: document {first + sound.count} at byte {sound.end} {sound.fault}, and "
-                f"{sum(stretch.count for stretch in after)} whole records follow it; "
-                f"see `tomolive journal check {self.folder}`"
-            )
-        if sound.fault:
-            cut = path.stat().st_size - sound.end
-            log.warning("journal %s: the last record %s; its %d bytes are cut off", path, sound.fault, cut)
-            os.truncate(path, sound.end)
-        segment = Segment(first, path)
-        for record, run in _survey_runs(path):
-            batch = Batch(count=1, size=record.end - record.start, publishers={record.publisher: record.seq})
-            if run:
-                batch.runs.append((0, run))
-            _extend(segment, batch)
-            self.publishers.pop(record.publisher, None)
-            self.publishers[record.publisher] = record.seq
-        return segment
-
-    def _write_index(self, segment: Segment) -> None:
-        recent = list(self.publishers.items())[-_KNOWN_PUBLISHERS:]
-        index = {
-            "format": 1,
-            "first": segment.first,
-            "count": segment.count,
-            "size": segment.size,
-            "marks": segment.marks,
-            "runs": segment.runs,
-            "publishers": {publisher.hex(): last for publisher, last in recent},
-        }
-        write_atomically(index_path(segment.path), index)
-
-    def _read_index(self, first: int, path: Path) -> Segment | None:
-        try:
-            index = json.loads(index_path(path).read_text())
-        except (OSError, ValueError):
-            return None
-        if index.get("format") != 1 or index["first"] != first or index["size"] != path.stat().st_size:
-            return None
-        for publisher, last in index["publishers"].items():
-            self.publishers[bytes.fromhex(publisher)] = last
-        marks = [(offset, byte) for offset, byte in index["marks"]]
-        return Segment(first, path, index["count"], index["size"], marks, index["runs"])
+    def _note(self, publishers: Publishers) -> None:
+        for publisher, last in publishers.items():
+            self.publishers.pop(publisher, None)
+            self.publishers[publisher] = last
 
 
 class Reader:
@@ -411,44 +322,6 @@ class Reader:
         if len(data) >= records.PREFIX_SIZE and (whole := records.size_at(data, 0)) > len(data):
             data = self._file.read(self._position, whole)
         return data
-
-
-def _extend(segment: Segment, batch: Batch) -> None:
-    if not segment.marks or segment.end - segment.marks[-1][0] >= _MARK_EVERY:
-        segment.marks.append((segment.end, segment.size))
-    for at, uid in batch.runs:
-        segment.runs[uid] = segment.end + at
-    segment.count += batch.count
-    segment.size += batch.size
-
-
-def _survey_runs(path: Path) -> Iterator[tuple[records.Record, str]]:
-    """Yield the records of a sound segment, with the uid of the run that each start document begins."""
-    data = path.read_bytes()
-    for record in records.walk(data, verify=False):
-        yield record, run_of(data, record)
-
-
-def run_of(data: records.Buffer, record: records.Record) -> str:
-    """Return the uid of the run that ``record`` begins; empty if it begins none."""
-    if not record.flags & records.STARTS_RUN:
-        return ""
-    try:
-        return str(decode(records.frames(data, record))[1].get("uid", ""))
-    except CodecError:
-        return ""
-
-
-def write_atomically(path: Path, content: object) -> None:
-    """Replace ``path`` by ``content`` as JSON; a reader sees the old or the new one, whole."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(content))
-    fresh.replace(path)
-
-
-def index_path(segment: Path) -> Path:
-    """Return where the index of a sealed segment lies."""
-    return segment.with_suffix(".index")
 
 
 def lock(folder: Path) -> int:

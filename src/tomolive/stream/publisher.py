@@ -24,6 +24,8 @@ from tomolive.stream.spool import Spool, default_folder
 
 log = logging.getLogger(__name__)
 
+_AFTER_FAILURE_SECONDS = 10.0
+
 
 class Publisher:
     """Publish documents: ``RE.subscribe(Publisher("tcp://hub:5569"))``.
@@ -116,6 +118,7 @@ class _HubWay:
 
     def _open(self) -> None:
         self._forked = False
+        self._closing = threading.Event()
         self._spool = Spool.create(self._folder, self._address, self._name)
         self._courier = Courier(self._address, self._keys)
         self._thread = threading.Thread(target=self._send, name="tomolive-publisher", daemon=True)
@@ -139,6 +142,7 @@ class _HubWay:
         if self._deadline is not None or self._forked:
             return
         self._deadline = time.monotonic() + timeout
+        self._closing.set()
         self._courier.wake()
         self._thread.join()
         if self._spool.waiting:
@@ -150,15 +154,22 @@ class _HubWay:
         self._courier.close()
 
     def _send(self) -> None:
-        try:
-            self._courier.send_leftovers(self._folder, self._is_over)
-            self._courier.send(self._spool, self._name, self._is_over)
-        except DeniedError as error:
-            log.critical(
-                "the hub at %s refuses this Publisher, documents stay in the spool: %s", self._address, error
-            )
-        except Exception:
-            log.critical("the Publisher's thread has died, documents stay in the spool", exc_info=True)
+        while True:
+            try:
+                self._courier.send_leftovers(self._folder, self._is_over)
+                self._courier.send(self._spool, self._name, self._is_over)
+            except DeniedError as error:
+                log.critical(
+                    "the hub at %s refuses this Publisher, documents stay in the spool: %s",
+                    self._address,
+                    error,
+                )
+            except Exception:
+                log.critical("sending failed, documents stay in the spool", exc_info=True)
+            else:
+                return
+            if self._closing.wait(_AFTER_FAILURE_SECONDS):
+                return
 
     def _is_over(self) -> bool:
         PUBLISHER_WAITING.set(self._spool.waiting)
