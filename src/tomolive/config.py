@@ -49,7 +49,7 @@ class FilesSettings(Section):
         default=10.0, gt=0, description="seconds without a sign of life, then frames are missing"
     )
     memory_mb: int = Field(default=512, gt=0, description="megabytes of frames in flight")
-    threads: int = Field(default=1, ge=1, description="threads that decompress the frames of one block")
+    threads: int = Field(default=2, ge=1, description="threads that decompress the frames of one block")
 
 
 class LiveSettings(Section):

@@ -33,11 +33,12 @@ class Figure:
 )
 @click.option("--rounds", default=5, show_default=True, help="each figure is the best of so many rounds")
 @click.option("--threads", default=2, show_default=True, help="threads that may decompress")
+@click.option("--quick", is_flag=True, help="few and small frames: shows that it works, not how fast")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="write the figures there")
-def files(directory: Path | None, rounds: int, threads: int, json_file: Path | None) -> None:
+def files(directory: Path | None, rounds: int, threads: int, quick: bool, json_file: Path | None) -> None:
     """Read frames that documents announce, out of files in the page cache."""
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        figures = list(_figures(Path(folder), rounds, threads))
+        figures = list(_figures(Path(folder), rounds, threads, shrink=16 if quick else 1))
     click.echo(f"{'case':<56}{'read by':<40}{'ms/frame':>9}  note")
     for figure in figures:
         click.echo(f"{figure.case:<56}{figure.what:<40}{figure.ms_per_frame:>9.3f}  {figure.note}")
@@ -45,12 +46,14 @@ def files(directory: Path | None, rounds: int, threads: int, json_file: Path | N
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
 
 
-def _figures(folder: Path, rounds: int, threads: int) -> Iterator[Figure]:
-    yield from _whole_frames(folder, rounds, count=48, size=2048, announced=1)
-    yield from _whole_frames(folder, rounds, count=1000, size=512, announced=1)
-    yield from _whole_frames(folder, rounds, count=1000, size=512, announced=50)
-    yield from _latency(folder, count=300, size=512)
-    yield from _compressed(folder, rounds, threads, count=16, size=1024)
+def _figures(folder: Path, rounds: int, threads: int, shrink: int) -> Iterator[Figure]:
+    big, middle, small = 2048 // shrink, 1024 // shrink, 512 // shrink
+    many = 1000 // shrink
+    yield from _whole_frames(folder, rounds, count=48, size=big, announced=1)
+    yield from _whole_frames(folder, rounds, count=many, size=small, announced=1)
+    yield from _whole_frames(folder, rounds, count=many, size=small, announced=50)
+    yield from _latency(folder, count=300 // shrink, size=small)
+    yield from _compressed(folder, rounds, threads, count=16, size=middle)
 
 
 def _whole_frames(folder: Path, rounds: int, *, count: int, size: int, announced: int) -> Iterator[Figure]:

@@ -59,7 +59,7 @@ class Filler:
     memory
         Bytes of frames in flight; one block takes at most a quarter.
     threads
-        Threads that may decompress a block.
+        Threads that decompress a block; 1 leaves that to HDF5.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Filler:
         fill_events: bool = False,
         frames: bool = True,
         memory: int = 512_000_000,
-        threads: int = 1,
+        threads: int = 2,
     ) -> None:
         self._locator = locator
         self._seconds = patience

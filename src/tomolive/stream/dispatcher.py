@@ -75,7 +75,7 @@ class RemoteDispatcher:
         on_error: Literal["continue", "stop"] = "continue",
         patience: float = PATIENCE_SECONDS,
         memory: int = 512_000_000,
-        threads: int = 1,
+        threads: int = 2,
         keys: Keys | None = None,
     ) -> None:
         if on_error not in {"continue", "stop"}:
