@@ -12,15 +12,15 @@ from tomolive.recon import find_center, normalize
 @pytest.mark.parametrize("end", ["with 180", "without 180"])
 def test_center_is_found_to_a_tenth_of_a_pixel(phantom, counts, offset, end):
     """On a noisy scan, with and without a frame at exactly 180 degrees."""
-    angles = np.linspace(0, np.pi, 361, endpoint=end == "with 180")
-    truth = phantom(256)
-    columns, center = 320, 159.5 + offset
-    exact = truth.sinogram(angles, center, columns)[:, None] * (1 - 0.02 * np.arange(6, dtype="f4"))[:, None]
+    angles = np.linspace(0, np.pi, 241, endpoint=end == "with 180")
+    truth = phantom(160)
+    columns, center = 256, 127.5 + offset
+    exact = truth.sinogram(angles, center, columns)[:, None] * (1 - 0.02 * np.arange(4, dtype="f4"))[:, None]
     projections = normalize(*counts(exact, 20000))
     assert find_center(projections, angles) == pytest.approx(center, abs=0.1)
 
 
-@pytest.mark.parametrize("method", ["opposite", "scan"])
+@pytest.mark.parametrize("method", ["opposite", "scan", "vo"])
 def test_each_method_alone_finds_it(phantom, counts, method):
     """The opposite pair, and the scan over candidates without any start."""
     angles = np.linspace(0, np.pi, 361)
@@ -43,7 +43,7 @@ def test_the_center_of_a_real_scan_is_the_published_one(tooth):
         projections = normalize(exchange["data"][:], exchange["data_white"][:], exchange["data_dark"][:])
         angles = np.radians(exchange["theta"][:])
     assert find_center(projections, angles) == pytest.approx(296, abs=0.5)
-    for method in ("opposite", "scan"):
+    for method in ("opposite", "scan", "vo"):
         assert find_center(projections, angles, method) == pytest.approx(296, abs=1.5)
 
 
@@ -53,6 +53,8 @@ def test_what_cannot_be_done_is_said(phantom):
     sinogram = phantom(64).sinogram(angles)
     with pytest.raises(ReconstructionError, match="no two projections half a turn apart"):
         find_center(sinogram, angles, "opposite")
+    with pytest.raises(ReconstructionError, match="method 'vo' needs half a turn"):
+        find_center(sinogram, angles, "vo")
     with pytest.raises(ReconstructionError, match="method='best'"):
         find_center(sinogram, angles, "best")
     with pytest.raises(ReconstructionError, match=r"sinograms has shape \(100, 64\), which does not fit 99"):

@@ -3,6 +3,19 @@
 from tomolive.recon.center import find_center
 from tomolive.recon.correct import normalize
 from tomolive.recon.filters import FILTERS
+from tomolive.recon.half_acquisition import widen
+from tomolive.recon.oblique import reconstruct_plane
+from tomolive.recon.phase import paganin
+from tomolive.recon.rings import remove_stripes
 from tomolive.recon.slices import reconstruct
 
-__all__ = ["FILTERS", "find_center", "normalize", "reconstruct"]
+__all__ = [
+    "FILTERS",
+    "find_center",
+    "normalize",
+    "paganin",
+    "reconstruct",
+    "reconstruct_plane",
+    "remove_stripes",
+    "widen",
+]

@@ -6,12 +6,16 @@ import numpy.typing as npt
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights, opposite_pair
 from tomolive.recon.backproject import GUARDS, add_to_slice, guarded
+from tomolive.recon.center_vo import by_wedge
 from tomolive.recon.filters import filter_rows
 from tomolive.recon.fourier import fast_length, irfft, rfft
+from tomolive.recon.minimum import vertex
 from tomolive.recon.parallel import run
 
 Floats = npt.NDArray[np.float32]
 
+METHODS = ("auto", "opposite", "scan", "vo")
+"""How `find_center` may look."""
 _LEAST_OVERLAP = 0.3
 """Part of the columns that two mirrored projections must share to be compared."""
 _ROWS = 4
@@ -48,17 +52,9 @@ def from_opposite(projection: Floats, opposite: Floats) -> float:
     cost = 1 - 2 * correlate(first, mirrored) / np.maximum(squares, 1e-12 * squares.max())
     cost[overlap < _LEAST_OVERLAP * columns] = np.inf
     shift = int(np.argmin(cost))
-    fraction = _vertex(*cost[[shift - 1, shift, (shift + 1) % length]])
+    fraction = vertex(*cost[[shift - 1, shift, (shift + 1) % length]])
     signed = shift - length if shift > length // 2 else shift
     return (columns - 1 + signed + fraction) / 2
-
-
-def _vertex(before: float, least: float, after: float) -> float:
-    """Return where the parabola through three values has its minimum, in steps from the middle one."""
-    bend = before - 2 * least + after
-    if not np.isfinite(bend) or bend <= 0:
-        return 0.0
-    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
 
 
 def by_scan(
@@ -96,7 +92,7 @@ def by_scan(
         least = int(np.argmin(costs))
         best = float(candidates[least])
     if 0 < least < len(costs) - 1:
-        best += step * _vertex(*costs[least - 1 : least + 2])
+        best += step * vertex(*costs[least - 1 : least + 2])
     return best
 
 
@@ -179,7 +175,8 @@ def find_center(
         Radians, any order.
     method
         "auto": from the pair nearest to 180 degrees apart if there is one, then refined by a scan;
-        "opposite": the pair alone; "scan": a scan around ``start``.
+        "opposite": the pair alone; "scan": a scan around ``start``; "vo": the double wedge in the
+        transform of a sinogram, the median over a few rows.
     start
         Where a scan begins; default: the opposite pair, else the middle of the detector.
     threads
@@ -196,8 +193,11 @@ def find_center(
         where the method needs that.
     """
     rows, radians = as_sinograms(sinograms, angles)
-    if method not in ("auto", "opposite", "scan"):
-        raise ReconstructionError(f"method={method!r} is not known; expected 'auto', 'opposite' or 'scan'")
+    if method not in METHODS:
+        raise ReconstructionError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}")
+    if method == "vo":
+        found = [by_wedge(row, radians, start=start, threads=threads) for row in busiest(rows)]
+        return float(np.median(found))
     pair = opposite_pair(radians) if start is None and method != "scan" else None
     if method == "opposite" and pair is None:
         raise ReconstructionError(

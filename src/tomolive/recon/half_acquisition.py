@@ -1,0 +1,54 @@
+"""Scans with the axis near an edge of the detector, over a whole turn, that see twice as far.
+
+A ray at the distance t from the axis is seen at one angle, and half a turn later at -t. Where only one of the
+two falls on the detector it counts twice, where both do they are blended smoothly, so that their shares add
+up to the same everywhere. Filtering and backprojection are linear, so each projection can be weighed by
+itself; nothing has to be paired, and any sequence of angles over the whole turn will do.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ReconstructionError
+
+_LEAST_OVERLAP = 4.0
+"""Columns on the shorter side of the axis; fewer cannot be blended."""
+
+
+def widen(sinograms: npt.ArrayLike, center: float) -> tuple[npt.NDArray[np.float32], float]:
+    """Extend sinograms of a half-acquisition scan to the width that both half turns see together.
+
+    Parameters
+    ----------
+    sinograms
+        Line integrals over a whole turn, (rows, angles, columns) or (angles, columns).
+    center
+        Column on which the rotation axis is projected, off the middle.
+
+    Returns
+    -------
+    (wide, center)
+        float32 line integrals with shares, and the centre in them; give both to `tomolive.recon.reconstruct`
+        with the angles as they are.
+
+    Raises
+    ------
+    ReconstructionError
+        if the axis is less than four columns from the edge of the detector, or off it.
+    """
+    narrow = np.asarray(sinograms, np.float32)
+    columns = narrow.shape[-1]
+    short = min(center, columns - 1 - center)
+    if not short >= _LEAST_OVERLAP:
+        raise ReconstructionError(
+            f"center={center:g} leaves no overlap; expected a column from {_LEAST_OVERLAP:g} to "
+            f"{columns - 1 - _LEAST_OVERLAP:g}"
+        )
+    distance = np.arange(columns) - center
+    outwards = distance if center < (columns - 1) / 2 else -distance
+    share = 1 + np.sin(0.5 * np.pi * np.clip(outwards / short, -1, 1))
+    added = round(columns - 1 - 2 * short)
+    left = added if center < (columns - 1) / 2 else 0
+    wide = np.zeros((*narrow.shape[:-1], columns + added), np.float32)
+    wide[..., left : left + columns] = narrow * share.astype(np.float32)
+    return wide, float(center + left)
