@@ -1,6 +1,8 @@
 """What a finished scan leaves on disk."""
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +65,21 @@ def test_results_are_replaced_whole(tmp_path, summary, slices):
     assert (written["center"], written["slices"], written["slices_png"]) == (12.0, {}, None)
     assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["0f3c-1"]
+
+
+def test_whoever_looks_for_summaries_finds_no_draft(tmp_path, summary, slices, monkeypatch):
+    """While results are written, or replaced, no unfinished summary can be found in their folder."""
+    found = []
+
+    def look(*parts, **more):
+        found.append([path.parent.name for path in tmp_path.glob("*/summary.json")])
+        return put(*parts, **more)
+
+    put = output._put_in_place
+    monkeypatch.setattr(output, "_put_in_place", look)
+    output.write_results(tmp_path, summary, slices)
+    output.write_results(tmp_path, summary, slices)
+    assert found == [[], ["0f3c-1"]]
 
 
 def test_nothing_half_written_stays(tmp_path, summary, slices, monkeypatch):
@@ -128,3 +145,14 @@ def test_figure_shrinks_large_slices(tmp_path, summary):
     path = output.write_results(tmp_path, summary, large)
     with Image.open(json.loads(path.read_text())["slices_png"]) as picture:
         assert 2500 < picture.width < 3200
+
+
+def test_drafts_of_a_killed_process(tmp_path):
+    """What was left half-written long ago is removed at the next start; what may be at work stays."""
+    for name, age in (("old", 7200), ("young", 1)):
+        (tmp_path / ".writing" / name).mkdir(parents=True)
+        (tmp_path / ".writing" / name / "xy.tif").write_bytes(b"half")
+        then = time.time() - age
+        os.utime(tmp_path / ".writing" / name, (then, then))
+    output.prepare_results(tmp_path)
+    assert [path.name for path in (tmp_path / ".writing").iterdir()] == ["young"]

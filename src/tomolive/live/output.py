@@ -1,10 +1,12 @@
 """What a finished scan leaves on disk: three slices, one picture for people, one summary for programs."""
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,8 @@ import numpy.typing as npt
 from tomolive.errors import SettingsError
 from tomolive.live.figure import draw
 
+_DRAFTS = ".writing"
+_OLD_S = 3600.0
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -32,12 +36,22 @@ def prepare_results(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        _forget_old_drafts(folder)
     except OSError as error:
         raise SettingsError(
             f"results cannot be written to {folder}: {error.strerror}; "
             "choose another folder with --results DIR"
         ) from None
     return folder
+
+
+def _forget_old_drafts(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left; a young draft may be at work."""
+    for draft in (folder / _DRAFTS).glob("*"):
+        if time.time() - draft.stat().st_mtime > _OLD_S:
+            shutil.rmtree(draft, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / _DRAFTS).rmdir()
 
 
 def folder_of(results: Path, run_uid: str) -> Path:
@@ -94,6 +108,8 @@ def write_results(
         _put_in_place(draft, final)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            draft.parent.rmdir()  # unless another process is writing
     return final / "summary.json"
 
 
@@ -119,6 +135,7 @@ def _resolution(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fresh(results: Path) -> Path:
-    folder = results / f".writing-{uuid.uuid4().hex}"
-    folder.mkdir()
+    # One level down, so that whoever looks for */summary.json never finds a draft.
+    folder = results / _DRAFTS / uuid.uuid4().hex
+    folder.mkdir(parents=True)
     return folder
