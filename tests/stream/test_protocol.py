@@ -30,6 +30,7 @@ class Talk:
         """Commit and deliver; return the answers of each peer."""
         self.exchange.commit()
         self.exchange.deliver()
+        self.exchange.acknowledge()
         replies, self.exchange.replies = self.exchange.replies, []
         answers: dict[bytes, list] = {}
         for peer, head, blob in replies:
@@ -192,6 +193,17 @@ def test_too_many_peers_are_denied_alone(tmp_path):
     assert "limit" in denied.reason
     assert len(talk.exchange.consumers) == 2
     assert isinstance(heads(talk.say(b"a", subscribe("new")))[0], messages.Subscribed)
+    talk.journal.close()
+
+
+def test_names_are_limited(tmp_path):
+    """Nobody can fill the hub's memory with cursors; the names that are known go on."""
+    talk = Talk(tmp_path, limits=Limits(cursors=1))
+    talk.say(b"a", subscribe("all", name="first"))
+    talk.say(b"a", messages.encode(messages.Acknowledge(0)))
+    (denied,) = heads(talk.say(b"b", subscribe("all", name="second")))
+    assert "limit" in denied.reason
+    assert isinstance(heads(talk.say(b"b", subscribe("all", name="first")))[0], messages.Subscribed)
     talk.journal.close()
 
 

@@ -1,7 +1,8 @@
 """The hub's side of the protocol, without sockets and clocks: messages in, answers out, the journal between.
 
-Documents that arrive are checked and gathered; ``commit`` journals all of them at once and only then
-acknowledges. Consumers read the journal, each at its own pace, as far as its credit goes.
+Documents that arrive are checked and gathered; ``commit`` journals all of them at once, and only then does
+``acknowledge`` tell their Publishers. Consumers read the journal, each at its own pace, as far as its credit
+goes.
 """
 
 import logging
@@ -38,6 +39,8 @@ class Limits:
     """Bytes of a record."""
     peers: int = 1000
     """Connections that may be open."""
+    cursors: int = 1000
+    """Names of consumers that are remembered."""
     credit_documents: int = 1 << 16
     credit_bytes: int = 256 << 20
 
@@ -285,7 +288,7 @@ class Exchange:
     # ---- the journal
 
     def commit(self) -> None:
-        """Journal what has been gathered, then acknowledge it."""
+        """Journal what has been gathered; only then may it be delivered and acknowledged."""
         if self._batch.count:
             batch, self._batch = self._batch, Batch()
             try:
@@ -297,6 +300,11 @@ class Exchange:
             if self.full:
                 log.warning("the journal takes documents again")
                 self.full = ""
+
+    def acknowledge(self) -> None:
+        """Tell Publishers what is in the journal."""
+        if self._batch.count:
+            self.commit()
         for peer, known in self.publishers.items():
             if known.owed:
                 known.owed = False
@@ -320,6 +328,8 @@ class Exchange:
             return
         self.forget(peer)
         if message.name:
+            if self.cursors.get(message.name) is None and len(self.cursors.items()) >= self.limits.cursors:
+                raise ProtocolError(f"{self.limits.cursors} consumers have names here, that is the limit")
             for other in [p for p, known in self.consumers.items() if known.name == message.name]:
                 self.deny(other, f"another consumer took over the cursor {message.name!r}")
         offset, lost = self._begin(message)

@@ -164,6 +164,7 @@ class Hub:
             self._drain(self._stock_out, self._take_listener)
         self.exchange.commit()
         more = self.exchange.deliver()
+        self.exchange.acknowledge()  # behind the deliveries: someone waits for these
         self._send()
         more |= self._feed_stock()
         if now >= self._save_due:
