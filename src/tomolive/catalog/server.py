@@ -142,8 +142,12 @@ class CatalogServer:
             )
         except OSError as error:
             raise CatalogError(f"cannot use {self.directory} as a catalog: {error.strerror}") from None
-        self._lock = _lock(self.directory)
         self._socket = _bind(host, port)
+        try:
+            self._lock = _lock(self.directory)
+        except CatalogError:
+            self._socket.close()
+            raise
         host, port = self._socket.getsockname()[:2]
         self.address = f"http://{host}:{port}"
         self._server: uvicorn.Server | None = None

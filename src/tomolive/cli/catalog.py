@@ -78,8 +78,8 @@ def archive(address: str, uri: str, mounts: tuple[str, ...], api_key: str | None
     from tomolive.stream.sockets import require_listener
 
     service.setup_logging()
-    require_listener(address)
     keeper = ArchiveKeeper(address, uri, api_key=api_key, mounts=parse_mounts(mounts))
+    require_listener(address)
     service.stop_on_signals(keeper.stop)
 
     def ready() -> None:
