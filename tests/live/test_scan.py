@@ -260,3 +260,24 @@ def test_many_runs_do_not_pile_up(scans, reader):
         uids.append(run.uid)
     assert sum(reader.scan(uid) is not None for uid in uids) <= 20
     assert reader.scan(uids[-1]) is not None
+
+
+@pytest.mark.parametrize("name", ["datum", "resource", "datum_page", "paired", "no_such_document", ""])
+def test_documents_that_tell_nothing(scans, reader, name):
+    """Documents for those who read files, and names that are no documents, change nothing."""
+    run, opening = fly(scans)
+    scans.feed(reader, *opening)
+    doc = {"uid": "x", "run_start": run.uid, "descriptor": run.streams["projections"].uid}
+    assert reader.document(name, doc) == []
+    assert reader.scan(run.uid).failure == ""
+
+
+def test_an_event_that_makes_no_sense(scans, reader):
+    """A value that is no number fails this run with a sentence, and touches no other."""
+    run, other = scans.Run(plan_name="fly_scan"), scans.Run(plan_name="fly_scan")
+    for each in (run, other):
+        scans.feed(reader, each.start, each.descriptor("zps_pi_r_monitor", zps_pi_r=([], "deg", False)))
+    out = scans.feed(reader, run.event("zps_pi_r_monitor", 1, zps_pi_r={"not": "a number"}))
+    assert "not understood" in notes(out)
+    assert reader.scan(run.uid).state == "failed"
+    assert reader.scan(other.uid).state == "waiting"

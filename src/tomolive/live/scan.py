@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _WAITING_LIMIT = 1 << 30
 _RUNS_KEPT = 16
 _STREAM_STRIDE = 1_000_000
+_TELLING = ("descriptor", "event", "stream_resource", "stream_datum", "stop")
+"""Documents that tell something of the frames; resources and datums concern those who read files."""
 
 
 class ScanReader:
@@ -68,6 +70,8 @@ class ScanReader:
             from event_model import unpack_event_page
 
             return [out for event in unpack_event_page(doc) for out in self.document("event", event)]
+        if name not in _TELLING:
+            return []
         scan = self._scan_for(name, doc)
         if scan is None or (scan.failure and name != "stop"):
             return []
@@ -137,7 +141,7 @@ class ScanReader:
     # -- documents ------------------------------------------------------------------------------------------
 
     def _scan_for(self, name: str, doc: Mapping[str, Any]) -> Scan | None:
-        if name in ("descriptor", "stop", "stream_resource", "resource"):
+        if name in ("descriptor", "stop", "stream_resource"):
             return self._scans.get(doc.get("run_start", ""))
         return self._scan_of.get(doc.get("descriptor", ""))
 
@@ -250,11 +254,6 @@ class ScanReader:
         first, last = (doc["seq_nums"][end] - 1 for end in ("start", "stop"))
         self._announce(scan, stream, first * stream.per_event, last * stream.per_event)
         return []
-
-    def _resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:  # noqa: ARG002
-        return []
-
-    _datum = _datum_page = _resource
 
     def _stop(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         scan.stop = doc
