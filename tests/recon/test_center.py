@@ -6,6 +6,7 @@ import pytest
 
 from tomolive.errors import ReconstructionError
 from tomolive.recon import find_center, normalize
+from tomolive.recon.axis import find_axis
 
 
 @pytest.mark.parametrize("offset", [-40.0, -17.3, -0.45, 3.15, 12.62, 39.7])
@@ -59,3 +60,16 @@ def test_what_cannot_be_done_is_said(phantom):
         find_center(sinogram, angles, "best")
     with pytest.raises(ReconstructionError, match=r"sinograms has shape \(100, 64\), which does not fit 99"):
         find_center(sinogram, angles[:99])
+
+
+def test_a_tilted_axis_is_found_with_its_slope(phantom):
+    """Two degrees of the camera: the centre at the middle row, and the slope."""
+    angles = np.linspace(0, np.pi, 3)
+    centers = 66.2 + np.tan(np.radians(2)) * (np.arange(33) - 16)
+    rows = [phantom(128).sinogram(angles, c)[:, None] for c in centers]
+    axis = find_axis(np.concatenate(rows, axis=1), angles)
+    assert axis.center == pytest.approx(66.2, abs=0.1)
+    assert axis.slope == pytest.approx(np.tan(np.radians(2)), abs=0.003)
+    assert axis.scatter < 0.1
+    with pytest.raises(ReconstructionError, match="at least 3 rows"):
+        find_axis(np.zeros((3, 2, 9)), angles)

@@ -173,10 +173,14 @@ def grid_slices(
     geometry = plan(angles, columns)
     factors = _factors(geometry, weights, center, filter_name)
     out = np.empty((rows, columns, columns), np.float32)
+    # one set of large arrays for all blocks: to get fresh ones from the system takes as long as to fill them
+    samples = aligned_empty((len(angles), geometry.length, LANES // 2), np.complex64)
+    grid = aligned_empty((geometry.grid, geometry.grid, LANES // 2), np.complex64)
+    lines = aligned_empty((geometry.grid, columns, LANES // 2), np.complex64)
     for first, last in blocks(rows, LANES):
-        samples = _sample_lines(sinograms[first:last], geometry, factors, padding, threads)
-        grid = _spread(samples, geometry, threads)
-        _to_pixels(grid, geometry, out[first:last], threads)
+        _sample_lines(sinograms[first:last], geometry, factors, padding, samples, threads)
+        _spread(samples, geometry, grid, threads)
+        _to_pixels(grid, geometry, lines, out[first:last], threads)
     return out
 
 
@@ -201,11 +205,11 @@ def _sample_lines(
     geometry: Plan,
     factors: npt.NDArray[np.complex64],
     padding: str,
+    samples: npt.NDArray[np.complex64],
     threads: int | None,
-) -> npt.NDArray[np.complex64]:
-    """Return the filtered transforms of all rows: (angles, length, LANES / 2)."""
+) -> None:
+    """Write the filtered transforms of all rows to ``samples`` (angles, length, LANES / 2)."""
     count, length = len(geometry.angles), geometry.length
-    samples = aligned_empty((count, length, LANES // 2), np.complex64)
 
     def transform(block: tuple[int, int]) -> None:
         first, last = block
@@ -215,7 +219,6 @@ def _sample_lines(
         _multiply(spectra, factors[first:last], samples[first:last])
 
     run(transform, blocks(count, _ANGLES), threads)
-    return samples
 
 
 @njit(nogil=True, cache=True)
@@ -244,14 +247,14 @@ def _multiply(spectra, factors, out):
 
 
 def _spread(
-    samples: npt.NDArray[np.complex64], geometry: Plan, threads: int | None
-) -> npt.NDArray[np.complex64]:
-    """Return the grid, (grid, grid, LANES / 2)."""
+    samples: npt.NDArray[np.complex64], geometry: Plan, grid: npt.NDArray[np.complex64], threads: int | None
+) -> None:
+    """Write the samples, spread, to all of ``grid`` (grid, grid, LANES / 2)."""
     size = geometry.grid
     edges = _tile_edges(size)
     across = len(edges) - 1
     side = int(np.diff(edges).max()) + 2 * _HALO
-    grid = aligned_empty((size, size, LANES))
+    values = grid.view(np.float32)
     flat = samples.reshape(-1, LANES // 2).view(np.float32)
     cosines, sines = np.cos(geometry.angles), np.sin(geometry.angles)
     table = _kernel_table()
@@ -262,10 +265,9 @@ def _spread(
         buffer[:] = 0
         row, column = divmod(tile, across)
         place = np.array([edges[row], edges[row + 1], edges[column], edges[column + 1]])
-        _fill_tile(flat, members, cosines, sines, geometry.length, place, table, buffer, grid)
+        _fill_tile(flat, members, cosines, sines, geometry.length, place, table, buffer, values)
 
     run(fill, range(across * across), threads)
-    return grid.view(np.complex64)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -298,13 +300,21 @@ def _fill_tile(samples, members, cosines, sines, length, place, table, buffer, g
                 grid[u, v, lane] = line[start + lane]
 
 
-def _to_pixels(grid: npt.NDArray[np.complex64], geometry: Plan, out: Floats, threads: int | None) -> None:
-    """Transform the grid back, cut out the slice, and undo the kernel; the u axis is x, the v axis y."""
+def _to_pixels(
+    grid: npt.NDArray[np.complex64],
+    geometry: Plan,
+    lines: npt.NDArray[np.complex64],
+    out: Floats,
+    threads: int | None,
+) -> None:
+    """Transform the grid back, cut out the slice, and undo the kernel; the u axis is x, the v axis y.
+
+    ``lines`` (grid, columns, LANES / 2) holds what is between the two transforms.
+    """
     size, columns = geometry.grid, geometry.columns
     pixels = np.arange(columns) - columns // 2
     correction = (1 / _kernel_transform(pixels.astype(float), size)).astype(np.float32)
     correction = np.repeat(correction, LANES // 2).reshape(columns, -1)
-    lines = np.empty((size, columns, LANES // 2), np.complex64)
 
     def along_y(block: tuple[int, int]) -> None:
         first, last = block
