@@ -81,6 +81,7 @@ def test_a_finished_scan_can_be_looked_at(
     page.click("#runs")
     page.get_by_role("button", name="tooth").click()
     wait(lambda: page.evaluate("document.querySelector('dialog img').naturalWidth > 0"), "the picture")
+    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 1280
     facts = page.locator("dialog dl").inner_text()
     assert "178 of 180" in facts
     assert "4\u20135" in facts
