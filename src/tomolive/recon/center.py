@@ -18,6 +18,10 @@ METHODS = ("auto", "opposite", "scan", "vo")
 """How `find_center` may look."""
 _LEAST_OVERLAP = 0.3
 """Part of the columns that two mirrored projections must share to be compared."""
+_ANGLES = 400
+"""Projections that a scan over candidates needs; with many more, some are left out."""
+_LINES = 128
+"""Lines of a slice that it looks at."""
 _ROWS = 4
 """Rows that a scan over candidates looks at: enough to average noise, few enough to be quick."""
 
@@ -69,8 +73,8 @@ def by_scan(
 
     Attenuation is never negative; a wrong centre makes it so around every edge (Donath et al., J. Opt. Soc.
     Am. A 23, 1048 (2006), metric Q_IN). Each candidate is reconstructed with the Hann filter, and the squares
-    of the negative pixels are summed over the circle that all projections see: first in whole steps, then
-    around the best in quarters, then by a parabola.
+    of the negative pixels are summed over one circle: first in whole steps, then in finer ones around the
+    best, then by a parabola.
 
     Parameters
     ----------
@@ -83,7 +87,8 @@ def by_scan(
     reach
         How far from ``start`` to look, columns.
     """
-    rows = busiest(sinograms)
+    thinned = slice(None, None, max(1, len(angles) // _ANGLES))
+    rows, angles = busiest(sinograms)[:, thinned], angles[thinned]
     weights = angle_weights(angles)
     best = start
     for binning, step, half in _stages(reach, rows.shape[2]):
@@ -101,8 +106,8 @@ def _stages(reach: float, columns: int) -> list[tuple[int, float, int]]:
     coarse = 4 if reach > 4 and columns >= 256 else 1
     half = int(np.ceil(reach / coarse))
     if coarse == 1:
-        return [(2 if columns >= 256 else 1, 1.0, half), (1, 0.25, 4)]
-    return [(coarse, float(coarse), half), (2, 1.0, coarse), (1, 0.25, 4)]
+        return [(2 if columns >= 256 else 1, 1.0, half), (1, 0.4, 3)]
+    return [(coarse, float(coarse), half), (2, 1.0, coarse), (1, 0.4, 3)]
 
 
 def _binned(rows: Floats, binning: int) -> Floats:
@@ -143,8 +148,9 @@ def busiest(sinograms: Floats) -> Floats:
 def _negativity(row: Floats, angles: npt.NDArray[np.float64], center: float, radius: float) -> float:
     columns = row.shape[1] - GUARDS
     middle = (columns - 1) / 2
-    # every second line of the picture holds the same information about the centre
-    lines = np.arange(int(middle - radius), int(middle + radius), 2)
+    # some lines of the picture know as much about the centre as all of them
+    apart = max(2, round(2 * radius / _LINES))
+    lines = np.arange(int(middle - radius), int(middle + radius), apart)
     total = 0.0
     x2 = (np.arange(columns) - middle) ** 2
     image = np.zeros((1, columns), np.float32)
