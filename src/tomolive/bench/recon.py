@@ -44,9 +44,8 @@ def recon(size: int, angles: int, threads: int, rounds: int, peers: bool, json_f
 
     numba.set_num_threads(threads)
     figures = []
-    click.echo(
-        f"{size} columns, {angles} projections, {threads} thread{'s' * (threads > 1)}, best of {rounds}"
-    )
+    clock = "processor time of one thread" if threads == 1 else f"wall time of {threads} threads"
+    click.echo(f"{size} columns, {angles} projections, {clock}, best of {rounds}")
     click.echo(f"{'work':<37}{'by':<34}{'ms':>10}{'ratio':>8}{'error':>9}  note")
     for figure in _figures(size, angles, threads, rounds, peers):
         figures.append(figure)
