@@ -224,6 +224,19 @@ def test_the_centre_is_found(live, scan_of):
     assert "estimated" in final.status.center_source
 
 
+def test_the_next_scan_begins_with_the_centre_of_the_one_before(live, scan_of):
+    """Until its own can be estimated, a scan with the same camera is drawn about the last centre known."""
+    one, two = scan_of.Scan(projections=61), scan_of.Scan(projections=61)
+    seen = []
+    runs = live(settings=LiveSettings())
+    opening = [*two.opening, *two.level("darks"), *two.level("flats"), *two.turn(0, 20)]
+    runs.feeder.items = [*one.whole(), *opening, lambda: seen.append(runs.store.latest.status)]
+    runs.run()
+    assert seen[0].run_uid == two.uid
+    assert seen[0].center == pytest.approx(21.5, abs=0.1)
+    assert "the scan before" in seen[0].center_source
+
+
 def test_the_next_scan(live, scan_of):
     """The pictures of a scan stay until the first one of the next; filter and positions are kept."""
     one, two = scan_of.Scan(), scan_of.Scan()

@@ -44,6 +44,8 @@ class SliceAccumulator:
         Shape of a projection.
     center
         Column on which the rotation axis is projected; None: estimated.
+    provisional
+        Where the centre is taken to be until it can be estimated; None: the middle of the detector.
     filter
         One of `tomolive.recon.FILTERS`.
     positions
@@ -63,6 +65,7 @@ class SliceAccumulator:
         columns: int,
         *,
         center: float | None = None,
+        provisional: float | None = None,
         filter: str = "ramp",  # noqa: A002  the field's word
         positions: dict[str, int] | None = None,
         store: ProjectionStore | None = None,
@@ -78,8 +81,12 @@ class SliceAccumulator:
         """What was assumed, in plain sentences."""
         self.duplicates = 0
         """Projections that came again and were left out."""
-        self.center = (columns - 1) / 2 if center is None else check_center(center, columns)
-        self.center_source = "provisional: the middle of the detector" if center is None else "given"
+        self.center, self.center_source = (columns - 1) / 2, "provisional: the middle of the detector"
+        if center is not None:
+            self.center, self.center_source = check_center(center, columns), "given"
+        elif provisional is not None:
+            self.center = check_center(provisional, columns)
+            self.center_source = "provisional: that of the scan before"
         self._center_given = center is not None
         self._pair_deviation: float | None = None
         self._store = store if store is not None else ProjectionStore()

@@ -37,6 +37,8 @@ class Tomogram:
         Centre, filter, threads.
     positions
         Where the slices lie; positions that this volume does not have are left out.
+    provisional
+        Rotation centre of the scan before, to begin with.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Tomogram:
         references: References,
         settings: LiveSettings,
         positions: Mapping[str, int],
+        provisional: float | None = None,
     ) -> None:
+        self.shape = shape
         rows, columns = shape
         sizes = {"xy": rows, "xz": columns, "yz": columns}
         self.scan = scan
@@ -55,6 +59,7 @@ class Tomogram:
             rows,
             columns,
             center=settings.center,
+            provisional=provisional,
             filter=settings.filter,
             positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
             # Half for the counts, half for filtered projections, which make changes quick.

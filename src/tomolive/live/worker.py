@@ -294,8 +294,14 @@ class LiveReconstruction:
                 raise ScanError("the angles of its projections are not in its documents")
             if watched.tomogram is None:
                 shape = (batch.array.shape[1], batch.array.shape[2])
+                before = self._shown.tomogram if self._shown else None
                 watched.tomogram = Tomogram(
-                    watched.scan, shape, self._references, self._settings, self._positions
+                    watched.scan,
+                    shape,
+                    self._references,
+                    self._settings,
+                    self._positions,
+                    provisional=before.center if before and before.shape == shape else None,
                 )
             watched.tomogram.add(batch)
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
