@@ -392,13 +392,14 @@ def test_other_runs_do_not_touch_the_pictures(live, scan_of, scans):
 
 
 def test_results_that_cannot_be_written(live, scan_of, tmp_path):
-    """A folder that went away is told on the page; the pictures stay and the next scan works."""
+    """A folder that cannot be written any more is told on the page; the pictures stay, the next scan works."""
     one, two = scan_of.Scan(), scan_of.Scan()
     results = tmp_path / "results"
     results.mkdir()
     runs = live(results=results)
     seen = []
-    parts = [results.rmdir, *one.whole(), lambda: seen.append(runs.store.latest), results.mkdir, *two.whole()]
+    spoil, mend = (results.rmdir, results.touch), (results.unlink, results.mkdir)
+    parts = [*spoil, *one.whole(), lambda: seen.append(runs.store.latest), *mend, *two.whole()]
     runs.feeder.items = parts
     runs.run()
     assert "Results could not be written" in seen[0].status.message
