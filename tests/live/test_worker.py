@@ -392,7 +392,7 @@ def test_other_runs_do_not_touch_the_pictures(live, scan_of, scans):
 
 
 def test_results_that_cannot_be_written(live, scan_of, tmp_path):
-    """A folder that cannot be written any more is told on the page; the pictures stay, the next scan works."""
+    """A folder that cannot be written is told on the page; the pictures stay and the next scan works."""
     one, two = scan_of.Scan(), scan_of.Scan()
     results = tmp_path / "results"
     results.mkdir()
