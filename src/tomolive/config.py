@@ -68,26 +68,12 @@ class LiveSettings(Section):
     )
 
 
-class ViewSettings(Section):
-    """The page."""
-
-    page: str = Field(default="127.0.0.1:8000", description="HOST:PORT of the page")
-
-
-class CatalogSettings(Section):
-    """The catalog."""
-
-    uri: str = Field(default="http://127.0.0.1:8010", description="address of the Tiled server")
-
-
 class Settings(Section):
     """All settings of a beamline."""
 
     hub: HubSettings = HubSettings()
     files: FilesSettings = FilesSettings()
     live: LiveSettings = LiveSettings()
-    view: ViewSettings = ViewSettings()
-    catalog: CatalogSettings = CatalogSettings()
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -96,19 +82,40 @@ class Settings(Section):
         Raises
         ------
         SettingsError
-            with the file, the key and the reason of each mistake.
+            with the file or variable, the key and the reason of each mistake.
         """
         values = _read_yaml(path) if path else {}
+        variables: dict[str, str] = {}
         for name, text in environ.items():
             section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
             if name.startswith(_PREFIX) and key:
-                values.setdefault(section, {})[key] = yaml.safe_load(text)
+                variables[f"{section}.{key}"] = name
+                _section_of(values, section, path)[key] = _from_text(cls, section, key, name, text)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            where = path or "the environment"
-            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise SettingsError(f"settings in {where}: " + "; ".join(lines)) from None
+            mistakes = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+            lines = [f"{variables.get(key, f'{path}, {key}')}: {why}" for key, why in mistakes]
+            raise SettingsError("settings: " + "; ".join(lines)) from None
+
+
+def _section_of(values: dict[str, Any], section: str, path: Path | None) -> dict[str, Any]:
+    found = values.setdefault(section, {})
+    if not isinstance(found, dict):
+        raise SettingsError(f"settings: {path}, {section}: expected keys below it, got {found!r}")
+    return found
+
+
+def _from_text(settings: type[Section], section: str, key: str, variable: str, text: str) -> Any:
+    """Return a variable's value: text where the setting is text, else YAML such as ``{/there: /here}``."""
+    model = settings.model_fields[section].annotation if section in settings.model_fields else None
+    fields = model.model_fields if isinstance(model, type) and issubclass(model, Section) else {}
+    if key in fields and fields[key].annotation is str:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"settings: {variable}: {text!r} is not YAML") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -116,10 +123,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise SettingsError(f"cannot read settings {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings {path} are not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings {path} are not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"settings {path}: expected sections such as 'hub:', got {type(values).__name__}")
-    return values
+    # A section whose keys are all commented out is empty, not a mistake.
+    return {key: {} if value is None else value for key, value in values.items()}

@@ -64,7 +64,7 @@ def test_a_service_that_dies_is_noticed_while_waiting_for_another(tmp_path: Path
         second = services.start("second", [*HUB, "--journal", str(tmp_path / "second")])
         first.process.kill()
         with pytest.raises(ServiceFailedError, match="first ended"):
-            services.wait(second, timeout=30)
+            services.wait(second)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")

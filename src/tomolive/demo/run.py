@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from tomolive.demo.report import Report, make_report
 from tomolive.errors import AddressError, SettingsError
 
 ANY_PORT = "127.0.0.1:0"
-RESULT_TIMEOUT_S = 120.0
-"""The volume of work that may be left when the last frame is taken, on a slow machine."""
+RESULT_TIMEOUT_S = 600.0
+"""For the work that may be left when the last frame is taken, on a slow machine."""
 
 Say = Callable[[str], None]
 
@@ -56,7 +57,7 @@ class Running:
     page: str
     archive: Service
 
-    def take(self, scan: Sequence[str], timeout: float) -> Path:
+    def take(self, scan: Sequence[str]) -> Path:
         """Run one scan to its end; return the folder that the live reconstruction made for it.
 
         Raises
@@ -67,7 +68,7 @@ class Running:
         known = set(_results(self.folder))
         where = ["--hub", self.hub, "--spool", str(self.folder.spool)]
         process = self.services.spawn("scan", [*scan, *where])
-        code = self.services.wait(process, timeout)
+        code = self.services.wait(process)
         if code:
             raise ServiceFailedError(process.last_words().removeprefix("tomolive: "))
         deadline = time.monotonic() + RESULT_TIMEOUT_S
@@ -110,8 +111,11 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
     say("starting catalog, hub, archive and live reconstruction ...")
     with _running(plan) as running:
         say(f"watch it here: {running.page}    (Ctrl-C ends everything)")
+        images: deque[set[Path]] = deque()
         for number in itertools.count():
-            result = running.take(plan.scan(number), timeout=3600)
+            before = set(plan.folder.data.iterdir())
+            result = running.take(plan.scan(number))
+            images.append(set(plan.folder.data.iterdir()) - before)
             report = make_report(result, plan.folder, running.catalog)
             say(report.text())
             if json_file is not None:
@@ -121,7 +125,10 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
             if not plan.again:
                 say(f"the page stays: {running.page}    (Ctrl-C ends everything)")
                 _stay(running)
-            _forget_old_images(plan.folder.data, plan.keep)
+            if len(images) > plan.keep:
+                # Only what this demo made, so that an endless one does not fill the disk.
+                for path in images.popleft():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
     raise AssertionError("scans are counted without end")
 
 
@@ -173,10 +180,3 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
         partial.replace(path)
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _forget_old_images(data: Path, keep: int) -> None:
-    """Remove the image files of all but the newest scans, so that an endless demo does not fill the disk."""
-    scans = sorted(data.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in scans[keep:]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
