@@ -7,6 +7,7 @@ first. With 2048 x 2048 frames of 16 bits that is the difference between 1 and 6
 import math
 import threading
 import weakref
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +38,17 @@ class FramePool:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
+        # The last reference to an array can go in any thread and at any moment, also in the midst of `_take`
+        # when the garbage collector runs there. What comes back must hence never wait for the lock.
+        self._returned: deque[npt.NDArray[np.uint8]] = deque()
         self._released: list[npt.NDArray[np.uint8]] = []
-        # The last reference to an array can go in any thread.
         self._lock = threading.Lock()
 
     @property
     def kept(self) -> int:
         """Bytes of released memory that are kept now."""
         with self._lock:
+            self._settle()
             return sum(buffer.nbytes for buffer in self._released)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> npt.NDArray[np.generic]:
@@ -59,6 +63,7 @@ class FramePool:
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         with self._lock:
+            self._settle()
             fitting = [b for b in self._released if size <= b.nbytes <= 2 * size]
             if not fitting:
                 return np.empty(size, np.uint8)
@@ -67,10 +72,19 @@ class FramePool:
             return best
 
     def _release(self, buffer: npt.NDArray[np.uint8]) -> None:
-        with self._lock:
-            self._released.append(buffer)
-            while sum(kept.nbytes for kept in self._released) > self._keep:
-                self._released.pop(0)
+        self._returned.append(buffer)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        """Take in what came back, and let go of what is too much; the lock must be held."""
+        while self._returned:
+            self._released.append(self._returned.popleft())
+        while sum(kept.nbytes for kept in self._released) > self._keep:
+            self._released.pop(0)
 
 
 class _Lease:
