@@ -153,6 +153,30 @@ def test_damage_in_a_sealed_segment_stops_the_reader(open_journal, make_run):
         numbers(journal)
 
 
+@pytest.mark.parametrize("begin", [0, 40, 59], ids=["before it", "at it", "behind it"])
+def test_a_damaged_length_beside_a_sound_index_stops_the_reader(open_journal, make_run, begin):
+    """A record that announces more bytes than the segment holds is damage, wherever reading begins."""
+    journal = open_journal(segment_bytes=1 << 20)
+    append(journal, make_run(60))
+    ends = [record.end for record in records.walk(segments(journal)[0].read_bytes())]
+    journal.close()
+    with segments(journal)[0].open("r+b") as file:
+        file.seek(ends[39] + 4)
+        file.write((1 << 30).to_bytes(4, "little"))
+    again = open_journal(segment_bytes=1 << 20)
+    with pytest.raises(JournalError, match=rf"the record at byte {ends[39]} announces more bytes"):
+        numbers(again, begin)
+
+
+@pytest.mark.parametrize("size", range(1, 41))
+def test_a_record_is_read_with_any_credit(open_journal, make_run, size):
+    """However few bytes may still be sent, the next record comes, whole."""
+    run = make_run(2)
+    journal = open_journal()
+    append(journal, run)
+    assert numbers(journal, size=size) == list(range(1, len(run) + 1))
+
+
 @pytest.mark.parametrize("position", [2, 5, 9, 300], ids=["magic", "length", "checksum", "frames"])
 @pytest.mark.parametrize("segment", [0, -1], ids=["sealed", "last"])
 def test_repair_keeps_every_other_document_at_its_number(open_journal, make_run, position, segment):

@@ -34,7 +34,8 @@ class Talk:
         replies, self.exchange.replies = self.exchange.replies, []
         answers: dict[bytes, list] = {}
         for peer, head, blob in replies:
-            answers.setdefault(peer, []).append((messages.from_hub(head), blob))
+            parts = (head, blob) if blob else (head,)
+            answers.setdefault(peer, []).append((messages.from_hub(*parts), blob))
         return answers
 
 
@@ -168,6 +169,37 @@ def test_credit_bounds_what_is_under_way(talk, make_run):
     assert (second.offset, second.count) == (10, 4)
 
 
+@pytest.mark.parametrize("left", range(1, 41))
+def test_every_delivery_holds_a_document(talk, make_run, left):
+    """Also when only a few bytes of the credit are left: none, or a whole record."""
+    run = make_run(20)
+    blobs = recorded(run)
+    talk.say(b"p", HELLO)
+    talk.say(b"p", publish(len(run)), b"".join(blobs))
+    credit = len(b"".join(blobs[:5])) + left
+    talk.exchange.receive(
+        b"c", [messages.encode(messages.Subscribe(1, "", "all", None, 1000, credit))], 0.0, ALL
+    )
+    answers = [answer for _ in range(5) for answer in talk.turn().get(b"c", [])]
+    delivered = [head for head, _ in answers if isinstance(head, messages.Deliver)]
+    assert [head.count for head in delivered] == [5, 1]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [messages.encode(messages.Deliver(0, 1, 1))],
+        [messages.encode(messages.Deliver(0, 1, 1)), b"records", b"more"],
+        [messages.encode(messages.Pong(1)), b"more"],
+    ],
+)
+def test_what_the_hub_says_has_its_parts(parts):
+    """A delivery without records, or an answer with more than belongs to it, is not the protocol."""
+    with pytest.raises(ProtocolError):
+        messages.from_hub(*parts)
+
+
 def test_unknown_peers_are_asked_who_they_are(talk):
     """After a restart of the hub every client hears this first."""
     for head, blob in [(publish(0), b""), (messages.encode(messages.Acknowledge(0)), None)]:
@@ -239,12 +271,12 @@ def test_the_consumer_takes_no_gap():
     """A delivery that does not follow on makes it subscribe again from where it is."""
     session = ConsumerSession("", "all", None)
     session.receive(messages.encode(messages.Subscribed(Position("e", 3), 9, 0)))
-    assert session.receive(messages.encode(messages.Deliver(3, 2, 9))) is not None
-    assert session.receive(messages.encode(messages.Deliver(7, 1, 9))) is None
+    assert session.receive(messages.encode(messages.Deliver(3, 2, 9)), b"records") is not None
+    assert session.receive(messages.encode(messages.Deliver(7, 1, 9)), b"records") is None
     assert not session.subscribed
     assert session.position == Position("e", 5)
     session.receive(messages.encode(messages.Subscribed(Position("e", 5), 9, 0)))
-    assert session.receive(messages.encode(messages.Deliver(8, 1, 9, lost=3))) is not None
+    assert session.receive(messages.encode(messages.Deliver(8, 1, 9, lost=3)), b"records") is not None
     assert session.position == Position("e", 9)
 
 

@@ -162,7 +162,7 @@ class _Carriage:
     def _receive(self, patience_ms: int) -> None:
         """Take in the messages that are there, or the first one that comes in time."""
         while self._dealer.poll(patience_ms):
-            self._understand(self._session.receive(self._dealer.recv_multipart()[0]))
+            self._understand(self._session.receive(*self._dealer.recv_multipart()))
             patience_ms = 0
 
     def _understand(self, message: messages.FromHub) -> None:

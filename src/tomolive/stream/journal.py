@@ -186,12 +186,23 @@ class Journal:
         if mark >= 0:
             known, position = segment.marks[mark]
         if offset > known:
+            end = segment.marks[mark + 1][1] if mark + 1 < len(segment.marks) else segment.size
             with segment.path.open("rb") as file:
                 file.seek(position)
-                end = segment.marks[mark + 1][1] if mark + 1 < len(segment.marks) else segment.size
-                _, skipped = records.span(file.read(end - position), offset - known, verify=False)
-                position += skipped
+                data = file.read(end - position)
+            wanted = offset - known
+            try:
+                position += records.span(data, wanted, verify=False, least=wanted)[1]
+            except records.DamagedRecordError as error:
+                raise self.damage(segment, position + error.position, error.reason) from None
         return segment, position
+
+    def damage(self, segment: Segment, position: int, reason: str) -> JournalError:
+        """Return the error that says where a record is damaged."""
+        return JournalError(
+            f"journal {segment.path}: the record at byte {position} {reason}; "
+            f"see `tomolive journal check {self.folder}`"
+        )
 
     def reader(self, offset: int) -> "Reader":
         """Return a reader that begins at ``offset``."""
@@ -284,14 +295,12 @@ class Reader:
         segment = self._segment
         if segment is None or not segment.first <= self.offset < segment.end:
             segment = self._move()
-        data = self._bytes(segment, size)
         try:
-            count, end = records.span(data, min(documents, segment.end - self.offset), verify=True)
+            data = self._bytes(segment, size)
+            count, end = records.span(data, min(documents, segment.end - self.offset), verify=True, least=1)
         except records.DamagedRecordError as error:
-            raise JournalError(
-                f"journal {segment.path}: the record at byte {self._position + error.position} "
-                f"{error.reason}; see `tomolive journal check {journal.folder}`"
-            ) from None
+            where = f"{error.reason} (document {self.offset} or one after it)"
+            raise journal.damage(segment, self._position + error.position, where) from None
         chunk = Chunk(self.offset, count, data[:end])
         self.offset += count
         self._position += end
@@ -318,7 +327,7 @@ class Reader:
     def _bytes(self, segment: Segment, size: int) -> bytes:
         assert self._file is not None  # noqa: S101  # _move has opened it
         self._file.size = segment.size  # it grows while it is read
-        data = self._file.read(self._position, size)
+        data = self._file.read(self._position, max(size, records.PREFIX_SIZE))
         if len(data) >= records.PREFIX_SIZE and (whole := records.size_at(data, 0)) > len(data):
             data = self._file.read(self._position, whole)
         return data

@@ -166,9 +166,12 @@ def from_peer(parts: Sequence[bytes | bytearray | memoryview]) -> FromPeer:
     return message
 
 
-def from_hub(head: bytes | bytearray | memoryview) -> FromHub:
-    """Understand what the hub says."""
-    return _decode(_from_hub, head)
+def from_hub(*parts: bytes | bytearray | memoryview) -> FromHub:
+    """Understand what the hub says; only Deliver has a second part."""
+    message = _decode(_from_hub, parts[0] if parts else b"")
+    if len(parts) != 1 + isinstance(message, Deliver):
+        raise ProtocolError(f"{type(message).__name__} in {len(parts)} parts")
+    return message
 
 
 def _decode(decoder, head):

@@ -55,7 +55,7 @@ class PublisherSession:
         self._bytes += size
         return messages.encode(messages.Publish(count, waiting))
 
-    def receive(self, head: bytes) -> messages.FromHub:
+    def receive(self, *parts: bytes) -> messages.FromHub:
         """Take an answer in; return it for what the caller wants to log or count.
 
         Raises
@@ -65,7 +65,7 @@ class PublisherSession:
         ProtocolError
             if the answer makes no sense.
         """
-        message = messages.from_hub(head)
+        message = messages.from_hub(*parts)
         match message:
             case messages.Welcome(expected, largest):
                 self._restart(expected)
@@ -117,7 +117,7 @@ class ConsumerSession:
         """Return the word that the documents before ``offset`` are done, which also gives new credit."""
         return messages.encode(messages.Acknowledge(offset))
 
-    def receive(self, head: bytes) -> messages.FromHub | None:
+    def receive(self, *parts: bytes) -> messages.FromHub | None:
         """Take an answer in; None if it belongs to an earlier connection.
 
         Raises
@@ -127,7 +127,7 @@ class ConsumerSession:
         ProtocolError
             if the answer makes no sense.
         """
-        message = messages.from_hub(head)
+        message = messages.from_hub(*parts)
         match message:
             case messages.Subscribed(position, newest):
                 self.position, self.head, self.subscribed = position, newest, True

@@ -179,8 +179,14 @@ def _next_whole_record(raw: bytes, position: int) -> int:
     return -1
 
 
-def span(buffer: Buffer, most: int, *, verify: bool) -> tuple[int, int]:
-    """Count up to ``most`` whole records at the beginning of ``buffer``; return count and end."""
+def span(buffer: Buffer, most: int, *, verify: bool, least: int = 0) -> tuple[int, int]:
+    """Count up to ``most`` whole records at the beginning of ``buffer``; return count and end.
+
+    Raises
+    ------
+    DamagedRecordError
+        if one is damaged, or fewer than ``least`` are whole.
+    """
     view = memoryview(buffer)
     size = len(view)
     count = end = 0
@@ -194,4 +200,6 @@ def span(buffer: Buffer, most: int, *, verify: bool) -> tuple[int, int]:
         if verify and crc32(view[end + PREFIX_SIZE : following]) != checksum:
             raise DamagedRecordError(end, "has a wrong checksum")
         count, end = count + 1, following
+    if count < least:
+        raise DamagedRecordError(end, "announces more bytes than there are")
     return count, end

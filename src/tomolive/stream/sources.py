@@ -99,7 +99,7 @@ class HubSource:
         if dealer.poll(_POLL_MS if self._done == self._acknowledged else _ACKNOWLEDGE_MS):
             parts = dealer.recv_multipart()
             try:
-                message = session.receive(parts[0])
+                message = session.receive(*parts)
             except ProtocolError as error:
                 log.warning("the hub at %s is not understood: %s", self._address, error)
                 return
