@@ -85,6 +85,28 @@ def test_a_hub_restart_is_invisible(hub, publishing, listen, make_run, wait_for)
     assert listener.documents == run
 
 
+def test_a_name_alone_brings_no_document_twice(hub, publishing, listen, make_run, wait_for, tmp_path):
+    """A hub that was killed before it saved a cursor hears from the consumer how far it had come."""
+    run, later = make_run(20), make_run(5)
+    before = listen(hub.native, name="archive", start="all")
+    with publishing(hub.native) as publish:
+        for name, doc in run:
+            publish(name, doc)
+        wait_for(lambda: len(before.documents) == len(run))
+        hub.stop()
+        kept = tmp_path / "journal" / "cursors.json"
+        ((epoch, _),) = json.loads(kept.read_text()).values()
+        kept.write_text(json.dumps({"archive": [epoch, 3]}))
+        hub.start()
+        wait_for(lambda: bool(hub.hub.exchange.consumers))
+        before.stop()
+        after = listen(hub.native, name="archive")
+        for name, doc in later:
+            publish(name, doc)
+        wait_for(lambda: later[-1] in after.documents)
+    assert after.documents == later
+
+
 def test_stock_publisher_and_dispatcher(hub, listen, make_run, wait_for):
     """Unmodified bluesky classes with their defaults talk to the hub, and to ours through it."""
     run = make_run(20)

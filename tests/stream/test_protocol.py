@@ -169,6 +169,19 @@ def test_credit_bounds_what_is_under_way(talk, make_run):
     assert (second.offset, second.count) == (10, 4)
 
 
+def test_a_consumer_that_resumes_moves_its_cursor(talk, make_run):
+    """What a killed hub had not saved of a cursor, the consumer's position brings back."""
+    run = make_run(50)
+    talk.say(b"p", HELLO)
+    talk.say(b"p", publish(len(run)), b"".join(recorded(run)))
+    epoch = talk.journal.epochs.current
+    talk.exchange.cursors.set("archive", Position(epoch, 20))
+    talk.say(b"c", subscribe("cursor", "archive", position=Position(epoch, 40)))
+    talk.say(b"c", messages.encode(messages.Bye()))
+    (subscribed, _), *_ = talk.say(b"again", subscribe("cursor", "archive"))
+    assert subscribed.position == Position(epoch, 40)
+
+
 @pytest.mark.parametrize("left", range(1, 41))
 def test_every_delivery_holds_a_document(talk, make_run, left):
     """Also when only a few bytes of the credit are left: none, or a whole record."""

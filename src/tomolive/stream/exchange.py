@@ -342,6 +342,10 @@ class Exchange:
             now,
         )
         place = messages.Position(self.journal.epochs.current, offset)
+        if (
+            message.name and message.position is not None
+        ):  # what is before it is done, and may not be told again
+            self.cursors.set(message.name, place)
         self._reply(peer, messages.Subscribed(place, self.journal.head, lost))
 
     def _begin(self, message: messages.Subscribe) -> tuple[int, int]:
