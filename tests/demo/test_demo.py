@@ -183,6 +183,38 @@ def test_a_centre_that_is_given_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "figures.json").read_text())["center"] == 31.5
 
 
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
+    """With --hub the reconstruction runs elsewhere: a centre given here is not ignored but refused."""
+    _data_exchange(tmp_path / "scan.h5")
+    hub = ["--hub", "tcp://127.0.0.1:9"]
+    _one_line(
+        _tomolive("replay", "scan.h5", *hub, "--center", "3", cwd=tmp_path), "--center", "tomolive live"
+    )
+    _one_line(_tomolive("replay", "scan.h5", "--spool", "s", cwd=tmp_path), "--spool", "--hub")
+
+
+def test_an_endless_demo_removes_only_what_it_made(tmp_path: Path) -> None:
+    """With --keep 1 the first scan's images go when the third comes; a stranger's folder stays."""
+    stranger = tmp_path / "all" / "data" / "my_thesis"
+    stranger.mkdir(parents=True)
+    (stranger / "chapter").write_text("precious")
+    options = ["--keep", "1", "--rows", "8", "--columns", "64", "--projections", "31", "--rate", "90"]
+    command = [sys.executable, "-m", "tomolive", "demo", *options, "--dir", str(tmp_path / "all")]
+    with subprocess.Popen([*command, "--page", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        reports = 0
+        while reports < 3:
+            line = demo.stdout.readline()
+            assert line, "the demo ended early"
+            reports += line.startswith("run ")
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+        assert demo.wait(60) == 130
+    assert (stranger / "chapter").read_text() == "precious"
+    scans = [path for path in stranger.parent.iterdir() if path != stranger]
+    assert 1 <= len(scans) <= 3
+
+
 def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:
     """Replay of a file that is not there ends with its name, and leaves nothing."""
     _one_line(_tomolive("replay", "nowhere.h5", "--once", cwd=tmp_path), "nowhere.h5")

@@ -9,6 +9,7 @@ import click
 
 from tomolive import service
 from tomolive.cli.options import layout_options
+from tomolive.errors import SettingsError
 
 
 @click.command()
@@ -21,7 +22,7 @@ from tomolive.cli.options import layout_options
               help="ophyd-async (StreamDatum) or classic ophyd (Datum).")  # fmt: skip
 @click.option("--once", is_flag=True, help="End after the scan; without it the page stays.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
-@click.option("--page", default="127.0.0.1:8000", show_default=True, help="HOST:PORT of the page.")
+@click.option("--page", help="HOST:PORT of the page.  [default: 127.0.0.1:8000]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary to this file.")
 @click.option("--spool", type=click.Path(path_type=Path), help="Folder of the Publisher's spool, with --hub.")
 @layout_options
@@ -33,7 +34,7 @@ def replay(
     style: Literal["async", "classic"],
     once: bool,
     center: float | None,
-    page: str,
+    page: str | None,
     json_file: Path | None,
     spool: Path | None,
     **paths: str | None,
@@ -46,6 +47,7 @@ def replay(
     from tomolive.acquire.layouts import Paths
     from tomolive.acquire.scanfile import open_scan
 
+    _refuse_idle_options(hub, {"--center": center, "--json": json_file, "--page": page}, {"--spool": spool})
     with open_scan(file, Paths(**paths)) as found:  # what is wrong with it is said before anything starts
         description = "\n".join(found.describe())
     if hub is None:
@@ -58,7 +60,8 @@ def replay(
             part for name, path in paths.items() if path for part in (f"--{name.replace('_', '-')}", path)
         ]
         scan = ["replay", str(file), "--rate", str(rate), "--style", style, "--dir", str(folder.data), *given]
-        sys.exit(run(Plan(lambda _: scan, folder, page, center, once), click.echo, json_file))
+        plan = Plan(lambda _: scan, folder, page or "127.0.0.1:8000", center, once)
+        sys.exit(run(plan, click.echo, json_file))
 
     from tomolive.acquire.replay import run_replay
     from tomolive.acquire.session import Session
@@ -77,6 +80,16 @@ def replay(
         click.echo(outcome.run_uid)
         if session.stopping.is_set():
             sys.exit(130)
+
+
+def _refuse_idle_options(
+    hub: str | None, without_hub: dict[str, object], with_hub: dict[str, object]
+) -> None:
+    """Say that an option would do nothing, instead of ignoring it."""
+    for option, value in (without_hub if hub else with_hub).items():
+        if value is not None:
+            why = "has no meaning with --hub: give it to `tomolive live`" if hub else "needs --hub ADDRESS"
+            raise SettingsError(f"{option} {why}")
 
 
 def _to_stderr(line: str) -> None:
