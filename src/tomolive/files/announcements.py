@@ -138,7 +138,7 @@ class Announcements:
         resource_uid = doc["stream_resource"]
         asset = run.assets.get(resource_uid) or self._asset_of_another_run(resource_uid)
         data_key = asset.parameters["data_key"] if asset else resource_uid
-        each = _frames_per_event(descriptor["data_keys"].get(data_key, {}), asset)
+        each = frames_per_event(descriptor["data_keys"].get(data_key, {}), asset.parameters if asset else {})
         place, count = _range(doc["indices"])
         number, _ = _range(doc["seq_nums"])
         track = _track(run_uid, descriptor, data_key, each)
@@ -220,25 +220,36 @@ _MIMETYPES = {
 """Specs of areaDetector's own files; their datums are counted by ``point_number``."""
 
 
-def _frames_per_event(description: Document, asset: Asset | None) -> int:
-    """Return how many frames of the file make one event.
+def frames_per_event(description: Document, parameters: Mapping[str, Any]) -> int:
+    """Return how many frames of a file make one event.
 
-    A file that has one axis more than the descriptor's shape holds one frame an event; with as many axes,
-    the first number of the shape says how many.
+    What the file's own document says of that (``multiplier``, ``frame_per_point``) counts more than the
+    descriptor's shape: the shape is written before the detector is armed, and often wrong. Else images are
+    counted by all axes before rows and columns; of numbers, a file with one axis more than the shape holds
+    one entry an event.
+
+    >>> frames_per_event({"shape": [2, 5, 6]}, {}), frames_per_event({"shape": [2, 5, 6]}, {"multiplier": 3})
+    (2, 3)
     """
-    parameters = asset.parameters if asset else {}
-    explicit = parameters.get("multiplier") or parameters.get("frame_per_point")
-    if explicit:
-        return int(explicit)
-    shape = tuple(description.get("shape", ()))
-    axes = len(parameters.get("chunk_shape", ())) or (1 if len(shape) < 2 else 3)
-    return max(int(shape[0]), 1) if shape and len(shape) >= axes else 1
+    for name in ("multiplier", "frame_per_point", "frames_per_point"):
+        if parameters.get(name):
+            return max(int(parameters[name]), 1)
+    shape = axes_of(description)
+    axes = len(parameters.get("chunk_shape") or ()) or (1 if len(shape) < 2 else 3)
+    if len(shape) > 2:
+        return math.prod(shape[:-2])
+    return shape[0] if shape and len(shape) >= axes else 1
+
+
+def axes_of(description: Document) -> tuple[int, ...]:
+    """Return the shape of a data key without the axes of no known length, which old producers append."""
+    return tuple(max(int(n), 1) for n in description.get("shape") or () if n)
 
 
 def _track(run_uid: str, descriptor: Document, data_key: str, frames_per_event: int) -> Track:
     description = descriptor["data_keys"].get(data_key, {})
     itemsize = _itemsize(description.get("dtype_numpy"))
-    pixels = math.prod(max(int(n or 1), 1) for n in description.get("shape", ()))
+    pixels = math.prod(axes_of(description))
     frame_bytes = max(pixels * itemsize // frames_per_event, 1)
     return Track(
         run_uid, descriptor.get("name", ""), descriptor["uid"], data_key, frames_per_event, frame_bytes
@@ -274,7 +285,7 @@ def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, even
     """Return the frames of one datum."""
     resource_uid, kwargs = run.datums.get(event["data"][data_key], ("", {}))
     asset = run.assets.get(resource_uid)
-    each = _frames_per_event(descriptor["data_keys"][data_key], asset)
+    each = frames_per_event(descriptor["data_keys"][data_key], asset.parameters if asset else {})
     point = kwargs.get("point_number", kwargs.get("frame", event["seq_num"] - 1))
     if not isinstance(point, int) or point < 0:
         raise ValueError(f"point_number {point!r} of {event['data'][data_key]!r}")

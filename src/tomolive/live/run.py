@@ -67,6 +67,12 @@ class Scan:
         self.streams: dict[str, ImageStream] = {}
         self.monitors: dict[str, MonitorAngles] = {}
         self.data_keys: dict[str, str] = {}
+        self.parameters: dict[str, Mapping[str, Any]] = {}
+        """Data key -> parameters of its newest stream_resource."""
+        self.resources: dict[str, Mapping[str, Any]] = {}
+        """Uid of a resource -> its resource_kwargs."""
+        self.datums: dict[str, str] = {}
+        """datum_id, until its event comes -> uid of its resource."""
         self.camera: str | None = None
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
         self.darks = self.flats = 0

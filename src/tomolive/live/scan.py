@@ -5,6 +5,7 @@ run's uid; which frames are what is told by :mod:`tomolive.live.rules`.
 """
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ScanError
+from tomolive.files.announcements import axes_of, frames_per_event
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.pairing import Paired
 from tomolive.live.rules import Kind, Rules, choose, first_match, shipped_rules
@@ -25,7 +27,6 @@ from tomolive.live.streams import (
     choose_camera,
     find_angles,
     find_scalar,
-    frames_per_event,
 )
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,7 @@ log = logging.getLogger(__name__)
 _WAITING_LIMIT = 1 << 30
 _RUNS_KEPT = 16
 _STREAM_STRIDE = 1_000_000
-_TELLING = ("descriptor", "event", "stream_resource", "stream_datum", "stop")
-"""Documents that tell something of the frames; resources and datums concern those who read files."""
+_TELLING = ("descriptor", "event", "resource", "datum", "stream_resource", "stream_datum", "stop")
 
 
 class ScanReader:
@@ -70,6 +70,10 @@ class ScanReader:
             from event_model import unpack_event_page
 
             return [out for event in unpack_event_page(doc) for out in self.document("event", event)]
+        if name == "datum_page" and doc.get("resource") in self._scan_of:
+            from event_model import unpack_datum_page
+
+            return [out for datum in unpack_datum_page(doc) for out in self.document("datum", datum)]
         if name not in _TELLING:
             return []
         scan = self._scan_for(name, doc)
@@ -92,7 +96,9 @@ class ScanReader:
         column = stream.columns.get(frames.data_key)
         try:
             if column:
-                stream.add_numbers(column, frames.first, frames.array)
+                # A row of a file may hold several numbers, one for each frame of its event.
+                each = max(1, frames.array[:1].size)
+                stream.add_numbers(column, frames.first * each, frames.array)
             elif frames.data_key == stream.image_key:
                 self._announce(scan, stream, frames.first, frames.last)
                 stream.pairing.add_frames(frames.first, frames.array)
@@ -143,6 +149,10 @@ class ScanReader:
     def _scan_for(self, name: str, doc: Mapping[str, Any]) -> Scan | None:
         if name in ("descriptor", "stop", "stream_resource"):
             return self._scans.get(doc.get("run_start", ""))
+        if name == "resource":  # producers may leave its run out; then it is the newest
+            return self._scans.get(doc.get("run_start") or next(reversed(self._scans), ""))
+        if name == "datum":
+            return self._scan_of.get(doc.get("resource", ""))
         return self._scan_of.get(doc.get("descriptor", ""))
 
     def _start(self, doc: Mapping[str, Any]) -> list[Output]:
@@ -210,7 +220,8 @@ class ScanReader:
             name,
             scan.camera,
             kind,
-            per_event=frames_per_event(doc["data_keys"][scan.camera], image=True),
+            per_event=frames_per_event(doc["data_keys"][scan.camera], scan.parameters.get(scan.camera, {})),
+            description=doc["data_keys"][scan.camera],
             base=_STREAM_STRIDE * sum(s.kind in (None, "projection") for s in scan.streams.values()),
             why=why,
             kind_column=kind_column,
@@ -228,6 +239,9 @@ class ScanReader:
             return []
         index = doc["seq_num"] - 1
         if stream.image_key in doc["data"]:
+            datum_id = doc["data"][stream.image_key]
+            if isinstance(datum_id, str) and datum_id in scan.datums:
+                stream.heed(scan.resources[scan.datums.pop(datum_id)])
             first, last = index * stream.per_event, (index + 1) * stream.per_event
             self._announce(scan, stream, first, last)
             if stream.monitor and stream.angles and stream.angles.times is None:
@@ -244,7 +258,20 @@ class ScanReader:
         return [out for s in scan.streams.values() if s.monitor is monitor for out in self._paired(scan, s)]
 
     def _stream_resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
-        scan.data_keys[doc["uid"]] = doc["data_key"]
+        data_key = scan.data_keys[doc["uid"]] = doc["data_key"]
+        parameters = scan.parameters[data_key] = doc.get("parameters", {})
+        for stream in scan.streams.values():
+            if stream.image_key == data_key:
+                stream.heed(parameters)
+        return []
+
+    def _resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        self._scan_of[doc["uid"]] = scan
+        scan.resources[doc["uid"]] = doc.get("resource_kwargs", {})
+        return []
+
+    def _datum(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
+        scan.datums[doc["datum_id"]] = doc["resource"]
         return []
 
     def _stream_datum(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
@@ -338,13 +365,14 @@ class ScanReader:
         """Forget the ids of a run that has ended; its counts stay."""
         for uid in [uid for uid, owner in self._scan_of.items() if owner is scan]:
             del self._scan_of[uid]
+        scan.datums.clear()
 
 
 def _kind_column(rules: Rules, descriptor: Mapping[str, Any]) -> Column | None:
     key = find_scalar(rules.frame_kinds.data_key, descriptor) if rules.frame_kinds else None
     if key is None:
         return None
-    return Column("kind", key, frames_per_event(descriptor["data_keys"][key], image=False))
+    return Column("kind", key, math.prod(axes_of(descriptor["data_keys"][key])))
 
 
 def _frame_times(event: Mapping[str, Any], image_key: str, count: int) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ScanError
+from tomolive.files.announcements import axes_of, frames_per_event
 from tomolive.geometry import to_radians
 from tomolive.live.pairing import Pairing
 from tomolive.live.ranges import Ranges
@@ -92,6 +94,8 @@ class ImageStream:
         what all the frames are; None if each frame says so itself.
     per_event
         frames for each event (or index of a stream_datum).
+    description
+        of the camera's data key, in the descriptor.
     base
         number of the stream's first frame within the scan.
     why
@@ -109,6 +113,7 @@ class ImageStream:
         kind: Kind | None,
         *,
         per_event: int,
+        description: Mapping[str, Any],
         base: int,
         why: str,
         kind_column: Column | None,
@@ -118,6 +123,7 @@ class ImageStream:
         self.name, self.image_key = name, image_key
         self.kind: Kind | None = kind
         self.per_event, self.base, self.why, self.angles = per_event, base, why, angles
+        self._description = description
         self.monitor = angles.monitor if angles else None
         columns = [kind_column, *([angles.column, angles.times] if angles else [])]
         self.columns = {column.data_key: column for column in columns if column}
@@ -128,6 +134,10 @@ class ImageStream:
         if angles and angles.planned is not None:
             self.pairing.add_numbers("angle", 0, angles.planned)
             self._planned = len(angles.planned)
+
+    def heed(self, parameters: Mapping[str, Any]) -> None:
+        """Take what a file's document says of the number of frames in each event."""
+        self.per_event = frames_per_event(self._description, parameters)
 
     def announce(self, first: int, last: int) -> list[tuple[int, int]]:
         """Documents promise frames ``[first, last)``; return those that are new.
@@ -168,13 +178,6 @@ class ImageStream:
         return not self.announced.without(self.received, self.missing)
 
 
-def frames_per_event(data_key: Mapping[str, Any], image: bool) -> int:
-    """Return how many frames (or scalars) one event holds, from the shape that the descriptor tells."""
-    shape = [int(n or 1) for n in data_key.get("shape") or []]
-    ahead = shape[:-2] if image else shape
-    return max(1, int(np.prod(ahead))) if ahead else 1
-
-
 def choose_camera(rules: Rules, start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> list[str]:
     """Return the data keys of ``descriptor`` that hold images; the one to use comes first."""
     keys = descriptor.get("data_keys", {})
@@ -190,7 +193,7 @@ def choose_camera(rules: Rules, start: Mapping[str, Any], descriptor: Mapping[st
 
 
 def _is_image(spec: Mapping[str, Any]) -> bool:
-    shape = [int(n or 1) for n in spec.get("shape") or []]
+    shape = axes_of(spec)
     return "external" in spec and len(shape) >= 2 and shape[-1] > 1 and shape[-2] > 1
 
 
@@ -239,14 +242,14 @@ def _angle_column(
     if not units:
         raise ScanError(f"the angle {key!r} has no units in its data key: are they degrees or radians?")
     to_radians(0.0, units)
-    return Column("angle", key, frames_per_event(spec, image=False), units)
+    return Column("angle", key, math.prod(axes_of(spec)), units)
 
 
 def _time_column(source: AngleSource, descriptor: Mapping[str, Any]) -> Column | None:
     key = find_scalar(source.times, descriptor)
     if key is None:
         return None
-    each = frames_per_event(descriptor["data_keys"][key], image=False)
+    each = math.prod(axes_of(descriptor["data_keys"][key]))
     return Column("time", key, each, since=source.times_since)
 
 

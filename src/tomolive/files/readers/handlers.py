@@ -36,6 +36,8 @@ class HandlerReader:
         ------
         NotReadyError
             if the handler fails, which most do on a file that is still being written.
+        UnknownLayoutError
+            if it needs a package that is not installed.
         """
         path = self._source.confine(self._source.path)
         try:
@@ -45,6 +47,8 @@ class HandlerReader:
             return np.asarray(self._handler(**datum_kwargs))
         except OutsideRootsError:
             raise
+        except ImportError as error:
+            raise UnknownLayoutError(f"the handler of {path} needs another package: {error}") from error
         # Handlers are foreign code and raise anything; a new one is made for the next try, since many keep
         # what they saw first.
         except Exception as error:
