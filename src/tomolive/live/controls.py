@@ -9,6 +9,8 @@ class Wish:
     """A change that someone asked for; None leaves a value as it is."""
 
     who: str
+    run_uid: str = ""
+    """Run whose pictures the page shows; empty: whichever is shown."""
     center: float | None = None
     """Rotation centre, detector column."""
     estimate_center: bool = False
