@@ -1,4 +1,4 @@
-"""Every spec of the installed databroker handlers: a file as its producers write it, and the event's array."""
+"""Every spec of the installed databroker handlers: a file as producers write it, and the event's array."""
 
 import struct
 import sys
