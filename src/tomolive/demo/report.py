@@ -49,7 +49,7 @@ class Report:
             "center": self.summary["center"],
             "center_source": self.summary["center_source"],
             "slices": self.summary["slices"],
-            "slices_png": self.summary["slices_png"],
+            "slices_png": self.summary.get("slices_png"),
             "seconds_last_frame_to_final": self.summary["seconds_last_frame_to_final"],
             "catalog": str(self.catalog),
             "open": list(self.opening),
@@ -60,30 +60,45 @@ class Report:
             values["stock_error_xy"] = self.stock_error
         return values
 
+    @property
+    def complete(self) -> bool:
+        """Whether every projection that was taken is in the slices of a scan that succeeded."""
+        frames = self.as_dict()["frames"]
+        return self.summary["outcome"] == "success" and frames["received"] == frames["taken"]
+
     def text(self) -> str:
         """Return the figures in plain words."""
-        d, frames = self.as_dict(), self.as_dict()["frames"]
+        d = self.as_dict()
         lines = [
             "",
             f"run {d['run_uid'][:8]}  {self.summary.get('sample') or ''}  {self.summary['outcome']}",
-            "  frames      {taken} taken, {received} received, {missing} missing".format(**frames),
-            f"  centre      {d['center']:.2f} ({d['center_source']})",
-            f"  final slices {d['seconds_last_frame_to_final']:.2f} s after the last frame",
+            "  frames      {taken} taken, {received} received, {missing} missing".format(**d["frames"]),
+            f"  centre      {self._center()}",
         ]
+        if failure := self.summary.get("failure"):
+            lines.append(f"  failed      {failure}")
+        if (seconds := d["seconds_last_frame_to_final"]) is not None:
+            lines.append(f"  final       slices {seconds:.2f} s after the last frame")
         if self.errors is not None:
-            lines[3] = (
-                f"  centre      {d['center']:.2f} found, {self.center_true:.2f} true ({d['center_source']})"
-            )
+            lines.append(f"  error       rms against the truth, in % of its maximum ({self.scale:.4g}/pixel)")
+            lines += [
+                f"              {plane}  {self._percent(error)}" for plane, error in self.errors.items()
+            ]
             lines.append(
-                f"  error       rms against the truth, in % of its largest value {self.scale:.4g}/pixel:"
+                f"              xy  {self._percent(self.stock_error)}  by scikit-image's iradon, offline"
             )
-            lines += [f"    {plane}        {self._percent(error)}" for plane, error in self.errors.items()]
-            lines.append(
-                f"    xy, offline {self._percent(self.stock_error)}  (scikit-image iradon, same sinogram)"
-            )
-        lines.append(f"  pictures    {self.summary['slices_png']}")
+        if d["slices_png"]:
+            lines.append(f"  pictures    {d['slices_png']}")
         lines.append("  open it     " + "\n              ".join(self.opening))
         return "\n".join(lines) + "\n"
+
+    def _center(self) -> str:
+        if self.summary["center"] is None:
+            return "none: there were no projections"
+        found, source = self.summary["center"], self.summary["center_source"]
+        if self.center_true is None:
+            return f"{found:.2f} ({source})"
+        return f"{found:.2f} found, {self.center_true:.2f} true ({source})"
 
     def _percent(self, error: float | None) -> str:
         return "" if error is None or not self.scale else f"{100 * error / self.scale:.3f} %"
@@ -107,7 +122,7 @@ def make_report(result: Path, folder: Folder, catalog_uri: str) -> Report:
         "opening": opening_lines(folder, summary["run_uid"]),
         "catalog": folder.catalog,
     }
-    if "simulation" in tomography:
+    if "simulation" in tomography and summary["slices"]:
         report |= _compare(run, tomography, summary)
     return Report(**report)
 

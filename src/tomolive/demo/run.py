@@ -83,15 +83,18 @@ class Running:
 
 
 def run(plan: Plan, say: Say, json_file: Path | None = None) -> int:
-    """Do what ``plan`` says until it is done, or until Ctrl-C or SIGTERM; return the exit code."""
+    """Do what ``plan`` says until it is done, or until Ctrl-C or SIGTERM; return the exit code.
+
+    0: done, 1: the scan did not end well or frames are missing, 130: stopped.
+    """
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
-        run_scans(plan, say, json_file)
+        report = run_scans(plan, say, json_file)
     except KeyboardInterrupt:
         say("stopped; every process has ended")
         return 130
-    return 0
+    return 0 if report.complete else 1
 
 
 def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
