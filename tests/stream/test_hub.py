@@ -4,8 +4,11 @@ import asyncio
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 import zmq
@@ -13,10 +16,12 @@ from bluesky.callbacks.zmq import Publisher as StockPublisher
 from bluesky.callbacks.zmq import RemoteDispatcher as StockDispatcher
 
 from tomolive.errors import AddressError, JournalError
-from tomolive.stream import health
+from tomolive.stream import health, messages, records
+from tomolive.stream.codec import encode
 from tomolive.stream.hub import Hub, HubSettings
 
 TIMEOUT = 60
+ANY = "127.0.0.1:0"
 
 
 def test_a_run_arrives_whole_and_in_order(hub, publishing, listen, make_run, wait_for):
@@ -172,6 +177,38 @@ def test_a_slow_consumer_slows_nobody(hub, publishing, listen, make_run, wait_fo
         go_on.set()
         wait_for(lambda: len(slow.documents) == len(run))
     assert slow.documents == quick.documents == run
+
+
+def test_a_greedy_publisher_does_not_fill_the_memory(tmp_path):
+    """What one peer sends without waiting stays, all but a few documents, on its own side."""
+    anywhere = [f"--{port}={ANY}" for port in ("native", "in", "out", "http")]
+    command = [sys.executable, "-m", "tomolive", "hub", "--journal", tmp_path, "--fsync=never", *anywhere]
+    publisher, largest = b"greedy publisher", 16 << 20
+    hello = messages.encode(messages.Hello(1, publisher, "greedy", 1))
+    head = messages.encode(messages.Publish(1, 0))
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hub,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as greedy,
+    ):
+        try:
+            assert hub.stdout is not None
+            greedy.set(zmq.LINGER, 0)
+            greedy.set(zmq.RCVTIMEO, TIMEOUT * 1000)
+            greedy.connect(hub.stdout.readline().split()[2].rstrip(","))
+            greedy.send(hello)
+            assert isinstance(messages.from_hub(*greedy.recv_multipart()), messages.Welcome)
+            blob = records.pack(publisher, 1, encode("event", {"x": "a" * largest}))
+            for _ in range(60):
+                greedy.send_multipart([head, blob], copy=False)
+            greedy.send(hello)
+            while not isinstance(messages.from_hub(*greedy.recv_multipart()), messages.Welcome):
+                pass
+            status = Path(f"/proc/{hub.pid}/status").read_text()
+        finally:
+            hub.terminate()
+    (peak,) = [int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")]
+    assert peak < 40 * largest
 
 
 def test_a_taken_port_is_one_plain_error(hub, tmp_path):

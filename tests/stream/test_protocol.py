@@ -8,7 +8,13 @@ from tomolive.stream.cursors import Cursors
 from tomolive.stream.exchange import SILENT_SECONDS, Exchange, Limits, Rights
 from tomolive.stream.journal import Journal
 from tomolive.stream.messages import Position, ProtocolError
-from tomolive.stream.protocol import WINDOW_DOCUMENTS, ConsumerSession, DeniedError, PublisherSession
+from tomolive.stream.protocol import (
+    WINDOW_BYTES,
+    WINDOW_DOCUMENTS,
+    ConsumerSession,
+    DeniedError,
+    PublisherSession,
+)
 
 ALL = Rights()
 PUBLISHER = b"publisher-000001"
@@ -154,6 +160,23 @@ def test_records_of_another_publisher_are_denied(talk, make_run):
     (denied,) = heads(talk.say(b"p", publish(1), recorded(make_run(0))[0]))
     assert "another publisher" in denied.reason
     assert talk.journal.head == 0
+
+
+def test_a_publisher_that_waits_for_nothing_is_denied(tmp_path, make_run):
+    """Who sends far more than the window without an acknowledgement in between is cut off, alone."""
+    talk = Talk(tmp_path, limits=Limits(largest=1 << 20))
+    talk.say(b"p", HELLO)
+    start = make_run(0, note="x" * (1 << 20))[0]
+    blob = recorded([start])[0]
+    for _ in range(2 * WINDOW_BYTES // len(blob)):
+        talk.exchange.receive(b"p", [publish(1), blob], 0.0, ALL)
+    assert heads(talk.turn()[b"p"]) == [messages.Accepted(1)]
+    for _ in range(2 * WINDOW_BYTES // len(blob) + 2):
+        talk.exchange.receive(b"p", [publish(1), blob], 0.0, ALL)
+    denied, *_ = heads(talk.turn()[b"p"])
+    assert "without waiting" in denied.reason
+    assert talk.journal.head == 1
+    talk.journal.close()
 
 
 def test_credit_bounds_what_is_under_way(talk, make_run):

@@ -19,6 +19,7 @@ from tomolive.stream.cursors import Cursors
 from tomolive.stream.index import Batch
 from tomolive.stream.journal import Journal, Reader
 from tomolive.stream.messages import ProtocolError
+from tomolive.stream.protocol import WINDOW_BYTES
 from tomolive.stream.sparing import SparingFilter
 from tomolive.stream.validate import check
 
@@ -94,6 +95,8 @@ class PublisherPeer:
     """Documents in its spool."""
     owed: bool = False
     """The next commit acknowledges ``accepted``."""
+    unanswered: int = 0
+    """Bytes that came since the last acknowledgements went out."""
 
 
 @dataclass
@@ -143,6 +146,11 @@ class Exchange:
         self._on_refused = on_refused
         self._batch = Batch()
         self._stock_id, self._stock_seq = uuid.uuid4().bytes, 0
+
+    @property
+    def sated(self) -> bool:
+        """Whether so much is gathered that it should be journaled before more is taken in."""
+        return self._batch.size >= WINDOW_BYTES
 
     # ---- messages in
 
@@ -200,6 +208,9 @@ class Exchange:
             self._reply(peer, messages.Unknown())
             return
         known.seen, known.waiting = now, message.waiting
+        known.unanswered += len(blob)
+        if known.unanswered > 2 * WINDOW_BYTES + self.limits.largest:
+            raise ProtocolError(f"{known.unanswered} bytes without waiting for an acknowledgement")
         begin = end = count = 0  # what is being gathered: blob[begin:end]
         try:
             for record in records.walk(blob):
@@ -306,6 +317,7 @@ class Exchange:
         if self._batch.count:
             self.commit()
         for peer, known in self.publishers.items():
+            known.unanswered = 0
             if known.owed:
                 known.owed = False
                 self._reply(peer, messages.Accepted(known.accepted))
@@ -342,9 +354,7 @@ class Exchange:
             now,
         )
         place = messages.Position(self.journal.epochs.current, offset)
-        if (
-            message.name and message.position is not None
-        ):  # what is before it is done, and may not be told again
+        if message.name and message.position is not None:  # a hub that was killed had not saved it
             self.cursors.set(message.name, place)
         self._reply(peer, messages.Subscribed(place, self.journal.head, lost))
 

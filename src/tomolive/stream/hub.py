@@ -24,6 +24,8 @@ from tomolive.stream.sockets import Address, bind
 log = logging.getLogger(__name__)
 
 _MESSAGES_A_TURN = 64
+_MESSAGES_A_PEER = 8
+"""That wait to be taken in: each may have the size of the largest document."""
 _IDLE_MS = 250
 _STUCK_SECONDS = 10.0
 _SAVE_SECONDS = 0.05
@@ -97,7 +99,7 @@ class Hub:
             self._poller.register(self._zap, zmq.POLLIN)
         self._native = self._context.socket(zmq.ROUTER)
         self._native.set(zmq.ROUTER_MANDATORY, 1)
-        self._native.set(zmq.RCVHWM, 64)
+        self._native.set(zmq.RCVHWM, _MESSAGES_A_PEER)
         self._native.set(zmq.SNDHWM, 1000)
         self._native.set(zmq.HEARTBEAT_IVL, 5000)
         self._native.set(zmq.HEARTBEAT_TIMEOUT, 15000)
@@ -177,9 +179,10 @@ class Hub:
             self._measure()
         return more
 
-    @staticmethod
-    def _drain(socket: zmq.Socket, take: Callable[[list], None], *, copy: bool = True) -> None:
+    def _drain(self, socket: zmq.Socket, take: Callable[[list], None], *, copy: bool = True) -> None:
         for _ in range(_MESSAGES_A_TURN):
+            if self.exchange.sated:
+                return
             try:
                 parts = socket.recv_multipart(zmq.DONTWAIT, copy=copy)
             except zmq.Again:
