@@ -37,21 +37,21 @@ class Hdf5Reader:
         self._file: h5py.File | None = None
         self._storage: FrameStorage | None = None
         self._state = Hdf5State.INCOMPLETE
+        self._files: tuple[Path, ...] = ()
+        """The file, and the one that holds the dataset if that is another."""
         self._opened: Hashable = None
 
     def read(self, first: int, last: int) -> Array:
         """See `FrameReader.read`."""
         try:
-            storage = self._storage or self._reopen()
+            storage = self._current()
             if len(storage) < last:
-                storage = self._renew(storage)
+                storage.refresh()
             there = min(last, len(storage))
             if there <= first:
                 raise NotReadyError(f"{self._source.path}: {self._name} holds {there} frames so far")
             there = min(there, first + self._source.frames_per_block(storage.frame_bytes))
-            frames = storage.read(first, there)
-            if self._state is Hdf5State.UNMARKED and storage.chunks is None:
-                self._refuse_unwritten(storage, frames)
+            frames = self._only_written(storage, first, storage.read(first, there))
         except FileNotFoundError:
             self.close()
             raise
@@ -63,7 +63,10 @@ class Hdf5Reader:
 
     def sign_of_life(self, frame: int) -> Hashable:  # noqa: ARG002 (all frames share the file)
         """Return what changes when the file or the dataset grows."""
-        return stamp(self._source.path), None if self._storage is None else len(self._storage)
+        return (
+            self._stamps() or stamp(self._source.path),
+            None if self._storage is None else len(self._storage),
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -85,7 +88,8 @@ class Hdf5Reader:
 
     def _open(self) -> FrameStorage:
         path = self._source.confine(self._source.path)
-        self._opened = stamp(path)
+        self._files = (path,)
+        self._opened = self._stamps()
         self._state = _require_readable(path)
         self._file = _open_file(path)
         dataset = self._file.get(self._name)
@@ -93,30 +97,56 @@ class Hdf5Reader:
             raise KeyError(f"no dataset {self._name} so far")
         if not isinstance(dataset, h5py.Dataset) or dataset.ndim == 0:
             raise UnknownLayoutError(f"{path}: {self._name} is not a dataset of frames")
+        target = Path(dataset.file.filename)
+        if target != path:
+            self._state = _require_readable(self._source.confine(target))
+            self._files = path, target
+            self._opened = self._stamps()
         for other in _files_behind(dataset, path):
             state = _require_readable(self._source.confine(other))
             if dataset.is_virtual and state is Hdf5State.SWMR:
                 # What a source has not written yet reads as fill values there, without a word.
                 raise BeingWrittenError(f"{path}: {CLOSE_FIRST} (virtual dataset, {other} is being written)")
         threads = self._threads if self._source.threads > 1 else None
-        return FrameStorage(dataset, self._slices, self._source.empty, threads)
+        swmr = self._state is Hdf5State.SWMR
+        return FrameStorage(dataset, self._slices, self._source.empty, threads, swmr=swmr)
 
-    def _renew(self, storage: FrameStorage) -> FrameStorage:
-        """Look at the dataset again; a file that was closed and has changed since is opened again."""
-        if self._state is not Hdf5State.SWMR and stamp(self._source.path) != self._opened:
+    def _current(self) -> FrameStorage:
+        """Return the dataset; a file that was closed and has changed since is opened again."""
+        swmr = self._state is Hdf5State.SWMR
+        if self._storage is None or (not swmr and self._stamps() != self._opened):
             return self._reopen()
-        storage.refresh()
-        return storage
+        return self._storage
+
+    def _stamps(self) -> Hashable:
+        return tuple(map(stamp, self._files))
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._source.threads, thread_name_prefix="decompress")
 
-    def _refuse_unwritten(self, storage: FrameStorage, block: Array) -> None:
-        """Refuse fill values out of a file that has no mark, lock or chunks to say that it is unfinished."""
-        settled = time.time() - self._source.path.stat().st_mtime > _SETTLED_S
-        if not settled and any((frame == storage.fill_value).all() for frame in block):
-            raise NotReadyError(f"{self._source.path}: {self._name} holds nothing but fill values there")
+    def _only_written(self, storage: FrameStorage, first: int, frames: Array) -> Array:
+        """Leave out fill values that the writer may not have replaced yet."""
+        if self._state is Hdf5State.CLOSED or storage.frames_per_chunk == 1:
+            return frames
+        if storage.chunks is None:
+            # No mark, lock or chunks say that the file is unfinished.
+            doubt = self._state is Hdf5State.UNMARKED and any(map(storage.is_fill, frames))
+            proven = 0 if doubt else len(frames)
+        elif storage.is_fill(frames[-1]):
+            proven = storage.proven(first, frames)
+            if proven == len(frames):
+                # Read before the proof was seen, they may be invented all the same.
+                return storage.read(first, first + proven)
+        else:
+            return frames
+        if proven == len(frames) or time.time() - storage.path.stat().st_mtime > _SETTLED_S:
+            return frames
+        if self._state is Hdf5State.SWMR and examine(storage.path) is Hdf5State.CLOSED:
+            return self._reopen().read(first, first + len(frames))
+        if not proven:
+            raise NotReadyError(f"{storage.path}: {self._name} holds nothing but fill values there so far")
+        return frames[:proven]
 
 
 class TimestampReader:

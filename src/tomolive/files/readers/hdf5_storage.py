@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -55,6 +56,9 @@ class FrameStorage:
         Makes arrays to read into.
     threads
         May decompress chunks; None leaves that to HDF5.
+    swmr
+        Whether the dataset may grow while it is open. HDF5 crashes where a file of the old format that is
+        open twice is refreshed, so others are opened anew instead.
     """
 
     def __init__(
@@ -63,17 +67,21 @@ class FrameStorage:
         slices: tuple[slice, ...],
         empty: Callable[[tuple[int, ...], np.dtype], Array],
         threads: ThreadPoolExecutor | None,
+        *,
+        swmr: bool,
     ) -> None:
         self._dataset = dataset
-        self._path = Path(dataset.file.filename)
+        self.path = Path(dataset.file.filename)
         self._slices = slices
         self._empty = empty
         self._threads = threads
+        self._swmr = swmr
         self._row_shape = tuple(dataset.shape[1:])
         self._dtype = dataset.dtype
         self._each = math.prod(self._row_shape[:-2])
         self.frame_bytes = math.prod(self._row_shape[-2:]) * self._dtype.itemsize
         self.chunks: tuple[int, ...] | None = dataset.chunks
+        self.frames_per_chunk = math.prod(self.chunks[: max(dataset.ndim - 2, 1)]) if self.chunks else 0
         self.fill_value = dataset.fillvalue
         deep, *tile = self.chunks or (0,)
         whole_rows = self.chunks is not None and tuple(tile) == self._row_shape and slices == ALL
@@ -89,7 +97,8 @@ class FrameStorage:
 
     def refresh(self) -> None:
         """See what the writer has done since."""
-        self._dataset.refresh()
+        if self._swmr:
+            self._dataset.refresh()
 
     def read(self, first: int, last: int) -> Array:
         """Return frames ``[first, last)``, or as many from ``first`` on as were written, at least one.
@@ -103,6 +112,37 @@ class FrameStorage:
         rows = self._read_rows(top, bottom)
         frames = rows.reshape(-1, *rows.shape[-2:]) if rows.ndim > 3 else rows
         return frames[first - top * self._each : last - top * self._each]
+
+    def is_fill(self, frame: Array) -> bool:
+        """Whether a frame holds nothing but the fill value."""
+        edge = np.ravel(frame[..., :_EDGE] if frame.ndim else frame)[:_EDGE]
+        return self._equals_fill(edge) and self._equals_fill(frame)
+
+    def proven(self, first: int, frames: Array) -> int:
+        """Return how many of ``frames``, read before, were certainly written; their writer may be at work.
+
+        A chunk of several frames has its place in the file as soon as one of them was written, and the others
+        read as fill values. Frames are written in their order, so what was written after a frame proves it.
+        """
+        doubtful = len(list(itertools.takewhile(self.is_fill, frames[::-1])))
+        last = first + len(frames)
+        if not doubtful or self.frames_per_chunk == 1:
+            return len(frames)
+        self.refresh()
+        deep = (self.chunks or (1,))[0]
+        rows = range(*self._slices[0].indices(len(self._dataset)))
+        top = rows[(last - 1) // self._each] // deep * deep
+        begin, end = (bisect_left(rows, row) * self._each for row in (top, top + deep))
+        if top + deep < len(self._dataset) and self._written(top + deep, top + deep + 1) > top + deep:
+            return len(frames)
+        if last < end and not all(map(self.is_fill, self.read(last, end))):
+            return len(frames)
+        return max(begin - first, len(frames) - doubtful)
+
+    def _equals_fill(self, values: Array) -> bool:
+        if self.fill_value != self.fill_value:
+            return bool(np.isnan(values).all())
+        return bool((values == self.fill_value).all())
 
     def _read_rows(self, first: int, last: int) -> Array:
         if self._row_by_row:
@@ -186,8 +226,8 @@ class FrameStorage:
         return chunk.byte_offset is not None and self._reaches(chunk.byte_offset + chunk.size)
 
     def _reaches(self, end: int) -> bool:
-        return self._path.stat().st_size >= end
+        return self.path.stat().st_size >= end
 
     def _unwritten(self, row: int) -> NotReadyError:
-        name = f"{self._path}: {self._dataset.name}"
+        name = f"{self.path}: {self._dataset.name}"
         return NotReadyError(f"{name} has no frame {row * self._each} so far", only=True)
