@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from tomolive.acquire.phantom import porous_sample
+from tomolive.demo.folder import Folder
 
 SMALL = ["--rows", "24", "--columns", "96", "--projections", "121", "--rate", "60"]
 LONG = 180
@@ -213,6 +214,25 @@ def test_an_endless_demo_removes_only_what_it_made(tmp_path: Path) -> None:
     assert (stranger / "chapter").read_text() == "precious"
     scans = [path for path in stranger.parent.iterdir() if path != stranger]
     assert 1 <= len(scans) <= 3
+
+
+@pytest.mark.parametrize("option", [["--center", "9999"], ["--rate", "0"], ["--page", "127.0.0.1:99999"]])
+def test_a_value_that_cannot_be_is_refused_at_once(tmp_path: Path, option: list[str]) -> None:
+    """A centre outside the detector, no rate, no port: exit code 2 before anything starts."""
+    _data_exchange(tmp_path / "scan.h5")
+    done = _tomolive("replay", "scan.h5", "--once", *option, cwd=tmp_path)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "starting" not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    """The second one is told which folder is taken, and which option names another."""
+    with Folder(tmp_path).in_use():
+        done = _tomolive("demo", "--once", *SMALL, "--dir", tmp_path, "--page", "127.0.0.1:0")
+    _one_line(done, str(tmp_path), "--dir")
 
 
 def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from tomolive.cli.options import require_center_inside
+
 
 @click.command()
 @click.option("--once", is_flag=True, help="Take one scan, print its figures, and end.")
@@ -48,6 +50,7 @@ def demo(
     from tomolive.demo.folder import Folder
     from tomolive.demo.run import Plan, run
 
+    require_center_inside(center, columns)
     folder = Folder(directory.absolute())
     camera = ["--rows", str(rows), "--columns", str(columns), "--rate", str(rate), "--data", str(folder.data)]
     turn = ["--projections", str(projections)]

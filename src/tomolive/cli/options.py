@@ -5,6 +5,20 @@ from typing import Any
 
 import click
 
+from tomolive.errors import SettingsError
+
+
+def require_center_inside(center: float | None, columns: int) -> None:
+    """Refuse a rotation centre that no camera of so many columns can have.
+
+    Raises
+    ------
+    SettingsError
+        if it lies outside.
+    """
+    if center is not None and not 0 <= center <= columns - 1:
+        raise SettingsError(f"--center {center:g} lies outside the detector, columns 0 to {columns - 1}")
+
 
 def layout_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add paths of datasets in a scan file: ``data``, ``angles``, ``image_key``, ``flats`` and ``darks``."""

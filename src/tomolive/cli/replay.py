@@ -8,13 +8,14 @@ from typing import Literal
 import click
 
 from tomolive import service
-from tomolive.cli.options import layout_options
+from tomolive.cli.options import layout_options, require_center_inside
 from tomolive.errors import SettingsError
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--rate", default=36.0, show_default=True, help="Frames a second.")
+@click.option("--rate", default=36.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Frames a second.")  # fmt: skip
 @click.option("--hub", metavar="ADDRESS", help="A hub that runs already; default: start all that is needed.")
 @click.option("--dir", "directory", default="tomolive-replay", show_default=True,
               type=click.Path(path_type=Path), help="Folder for all that is made.")  # fmt: skip
@@ -50,6 +51,7 @@ def replay(
     _refuse_idle_options(hub, {"--center": center, "--json": json_file, "--page": page}, {"--spool": spool})
     with open_scan(file, Paths(**paths)) as found:  # what is wrong with it is said before anything starts
         description = "\n".join(found.describe())
+        require_center_inside(center, found.projections.columns)
     if hub is None:
         from tomolive.demo.folder import Folder
         from tomolive.demo.run import Plan, run

@@ -1,6 +1,9 @@
 """Where a demo or a replay keeps what it makes."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +45,25 @@ class Folder:
     def logs(self) -> Path:
         """One log file for each process."""
         return self.root / "logs"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Create the folder and keep it for this process.
+
+        Raises
+        ------
+        SettingsError
+            if it cannot be made, or another process works in it.
+        """
+        self.create()
+        with (self.root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SettingsError(
+                    f"another demo or replay works in {self.root}; choose another folder with --dir"
+                ) from None
+            yield
 
     def create(self) -> "Folder":
         """Create what is not there yet.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomolive.demo.folder import Folder
-from tomolive.demo.truth import rms_error, stock_slice, true_slice
+from tomolive.demo.truth import STOCK_FILTERS, rms_error, stock_slice, true_slice
 from tomolive.errors import CatalogError
 
 ARCHIVE_TIMEOUT_S = 60.0
@@ -32,6 +32,8 @@ class Report:
     """Root-mean-square difference to the truth by plane, 1/pixel; only for a simulated scan."""
     stock_error: float | None = None
     """The same for scikit-image's iradon on the xy slice."""
+    stock_filter: str = "ramp"
+    """Its filter: the same, where it has that."""
     scale: float | None = None
     """Largest true attenuation, 1/pixel."""
 
@@ -80,13 +82,15 @@ class Report:
         if (seconds := d["seconds_last_frame_to_final"]) is not None:
             lines.append(f"  final       slices {seconds:.2f} s after the last frame")
         if self.errors is not None:
-            lines.append(f"  error       rms against the truth, in % of its maximum ({self.scale:.4g}/pixel)")
+            lines.append(
+                f"  error       rms against the truth, in % of its maximum ({self.scale:.4g}/pixel), "
+                f"filter {self.summary['filter']}"
+            )
             lines += [
                 f"              {plane}  {self._percent(error)}" for plane, error in self.errors.items()
             ]
-            lines.append(
-                f"              xy  {self._percent(self.stock_error)}  by scikit-image's iradon, offline"
-            )
+            stock = f"by scikit-image's iradon, offline, filter {self.stock_filter}"
+            lines.append(f"              xy  {self._percent(self.stock_error)}  {stock}")
         if d["slices_png"]:
             lines.append(f"  pictures    {d['slices_png']}")
         lines.append("  open it     " + "\n              ".join(self.opening))
@@ -174,11 +178,13 @@ def _compare(run: Any, tomography: Mapping[str, Any], summary: Mapping[str, Any]
     }
     angles = np.deg2rad(np.asarray(run[streams["projections"]][tomography["angle_key"]][:]).ravel())
     sinogram = normalize(images["projections"], images["flats"], images["darks"])[:, 0]
-    stock = stock_slice(sinogram, angles, summary["center"])
+    filter_ = summary["filter"] if summary["filter"] in STOCK_FILTERS else "ramp"
+    stock = stock_slice(sinogram, angles, summary["center"], filter_)
     stock_truth = true_slice(simulation, "xy", row, rows, stock.shape[-1])
     return {
         "center_true": simulation["rotation_center"],
         "errors": errors,
+        "stock_filter": filter_,
         "stock_error": rms_error(stock, stock_truth, "xy"),
         "scale": largest,
     }

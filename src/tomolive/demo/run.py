@@ -92,7 +92,7 @@ def run(plan: Plan, say: Say, json_file: Path | None = None) -> int:
     try:
         report = run_scans(plan, say, json_file)
     except KeyboardInterrupt:
-        say("stopped; every process has ended")
+        say("stopped: every process has ended")
         return 130
     return 0 if report.complete else 1
 
@@ -110,10 +110,12 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {json_file}: {json_file.absolute().parent} is not a folder")
     _require_free(plan.page)
-    plan.folder.create()
     say("starting catalog, hub, archive and live reconstruction ...")
-    with _running(plan) as running:
+    with plan.folder.in_use(), _running(plan, say) as running:
         say(f"watch it here: {running.page}    (Ctrl-C ends everything)")
+        if plan.again and not plan.once:
+            say(f"the images of the newest {plan.keep} scans stay in {plan.folder.data}")
+        say("the scan begins in a few seconds ...")
         images: deque[set[Path]] = deque()
         for number in itertools.count():
             before = set(plan.folder.data.iterdir())
@@ -136,7 +138,7 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
 
 
 @contextmanager
-def _running(plan: Plan) -> Iterator[Running]:
+def _running(plan: Plan, say: Say) -> Iterator[Running]:
     folder = plan.folder
     data = str(folder.data)
     with Services(folder.logs) as services:
@@ -153,7 +155,11 @@ def _running(plan: Plan) -> Iterator[Running]:
         catalog = services.wait_ready(catalog_).fields["uri"]
         archive = services.start("archive", ["archive", "--hub", hub, "--catalog", catalog])
         page = services.wait_ready(live).fields["page"]
-        yield Running(services, folder, hub, catalog, page, archive)
+        try:
+            yield Running(services, folder, hub, catalog, page, archive)
+        except KeyboardInterrupt:
+            say("stopping ...")
+            raise
 
 
 def _require_free(page: str) -> None:

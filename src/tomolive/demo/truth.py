@@ -11,6 +11,9 @@ from tomolive.acquire.phantom import Phantom
 CIRCLE = 0.95
 """Errors are taken inside this part of the reconstruction circle's radius."""
 
+STOCK_FILTERS = ("ramp", "shepp-logan", "cosine", "hann")
+"""Filters that iradon and tomolive both have."""
+
 
 def true_slice(
     simulation: Mapping[str, Any], plane: str, position: float, rows: int, columns: int
@@ -41,7 +44,10 @@ def rms_error(slice_: npt.NDArray, truth: npt.NDArray, plane: str) -> float:
 
 
 def stock_slice(
-    sinogram: npt.NDArray[np.float32], angles: npt.NDArray[np.float64], center: float
+    sinogram: npt.NDArray[np.float32],
+    angles: npt.NDArray[np.float64],
+    center: float,
+    filter: str = "ramp",  # noqa: A002  the field's word
 ) -> npt.NDArray[np.float32]:
     """Reconstruct one slice with scikit-image's ``iradon``, as anybody would offline.
 
@@ -58,6 +64,8 @@ def stock_slice(
         radians.
     center
         detector column of the rotation axis.
+    filter
+        one of ``STOCK_FILTERS``.
 
     Returns
     -------
@@ -73,4 +81,4 @@ def stock_slice(
     moved = np.asarray(irfft(rfft(padded, axis=1) * move, padded.shape[1], axis=1))
     centred = moved[:, n // 2 : n // 2 + n]
     # iradon's rotation has the opposite sense of tomolive's.
-    return iradon(centred.T, theta=-np.rad2deg(angles), filter_name="ramp", circle=True).astype(np.float32)
+    return iradon(centred.T, theta=-np.rad2deg(angles), filter_name=filter, circle=True).astype(np.float32)
