@@ -3,6 +3,16 @@
 import subprocess
 import sys
 
+import numpy as np
+import tifffile
+
+from tomolive.files.filler import Filler
+from tomolive.files.locate import Locator
+from tomolive.files.readers import handlers
+from tomolive.files.readers.hdf5 import Hdf5Reader
+from tomolive.metrics import DISPATCHER_ERRORS
+from tomolive.stream.dispatcher import RemoteDispatcher
+
 CYCLES = """
 import gc, numpy as np
 from tomolive.files.pool import FramePool
@@ -26,3 +36,101 @@ def test_frames_in_cycles_of_references_do_not_stop_the_pool():
     """The garbage collector may give memory back while memory is being taken."""
     done = subprocess.run([sys.executable, "-c", CYCLES], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+class ClosesBadly:
+    """A handler whose files cannot be closed."""
+
+    def __init__(self, path, **kwargs):
+        pass
+
+    def __call__(self, index):
+        """Give a frame."""
+        assert index == 0
+        return np.ones((1, 4, 5))
+
+    def close(self):
+        """Fail."""
+        raise RuntimeError("already closed")
+
+
+def run_of_handler(beamlines) -> list[tuple[str, dict]]:
+    """A run with one event, whose image only a handler can read."""
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key((4, 5), external="FILESTORE:")),
+        run.resource("SITE_SPEC", "/detector", "a"),
+    ]
+    datum = run.datum(index=0)
+    return [*pairs, datum, run.event("primary", det=datum[1]["datum_id"]), run.stop()]
+
+
+def test_a_handler_that_fails_to_close_does_not_take_the_stop_document(beamlines, mounted, seen, monkeypatch):
+    """The error is logged, and the run ends as it did."""
+    monkeypatch.setattr(handlers, "_find", {"SITE_SPEC": ClosesBadly}.get)
+    seen.run(mounted(fill_events=True, frames=False), run_of_handler(beamlines))
+    assert [name for name, _ in seen.documents][-2:] == ["event", "stop"]
+    assert seen.events("primary")[0]["filled"] == {"det": True}
+
+
+def test_a_reader_that_cannot_look_does_not_take_the_document(beamlines, mounted, seen, monkeypatch):
+    """A site's reader whose ``sign_of_life`` raises: its frames are missing, the documents come."""
+
+    def fail(self, frame):
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(Hdf5Reader, "sign_of_life", fail)
+    run = beamlines.Run()
+    pairs = [
+        run.start(),
+        run.descriptor("tomo", det=beamlines.image_key((1, 5, 6))),
+        run.stream_resource("det", "application/x-hdf5", "/detector/nowhere.h5", dataset="d"),
+        run.stream_datum("tomo", "det", (0, 4), 1),
+        run.stop(),
+    ]
+    seen.run(mounted(patience=0.2), pairs)
+    assert [name for name, _ in seen.documents][-2:] == ["stream_datum", "stop"]
+    assert [(m.first, m.last, m.final) for m in seen.missing] == [(0, 4, False), (0, 4, True)]
+
+
+def tiffs_of(run, beamlines, shape: tuple[int, ...], count: int) -> list[tuple[str, dict]]:
+    """The documents that announce ``count`` events' images in TIFF files."""
+    mimetype = "multipart/related;type=image/tiff"
+    return [
+        run.start(),
+        run.descriptor("primary", det=beamlines.image_key(shape)),
+        run.stream_resource("det", mimetype, "/detector/", template="img_{}.tif", chunk_shape=[1]),
+        run.stream_datum("primary", "det", (0, count), 1),
+    ]
+
+
+def test_an_event_whose_frames_differ_in_shape_comes_unfilled(beamlines, mounted, seen, tmp_path):
+    """They are no array; the event is there all the same, and the word that its image is not."""
+    filler = mounted(fill_events=True, frames=False)
+    for number, columns in enumerate((5, 6)):
+        tifffile.imwrite(tmp_path / "files" / f"img_{number}.tif", np.ones((4, columns), "u2"))
+    run = beamlines.Run()
+    pairs = [*tiffs_of(run, beamlines, (2, 4, 5), 1), run.event("primary"), run.stop()]
+    pairs[2][1]["parameters"]["multiplier"] = 2
+    seen.run(filler, pairs)
+    assert [name for name, _ in seen.documents][-2:] == ["event", "stop"]
+    assert seen.events("primary")[0]["filled"] == {"det": False}
+    assert [(m.first, m.last, "shape" in m.reason) for m in seen.missing] == [(0, 2, True)]
+
+
+def test_a_document_is_given_even_if_its_images_break_the_filler(monkeypatch):
+    """The dispatcher gives it as it came, and counts the error."""
+
+    def fail(self, name, doc):
+        raise RuntimeError("a defect")
+        yield
+
+    monkeypatch.setattr(Filler, "process", fail)
+    dispatcher = RemoteDispatcher("tcp://127.0.0.1:1", start="new")
+    given = []
+    dispatcher.subscribe(lambda *pair: given.append(pair))
+    before = DISPATCHER_ERRORS._value.get()
+    pair = ("stop", {"uid": "a"})
+    dispatcher._give_all(Filler(Locator()).process(*pair), pair)
+    assert (given, DISPATCHER_ERRORS._value.get() - before) == ([pair], 1)

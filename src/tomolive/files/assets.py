@@ -103,7 +103,12 @@ class OpenAsset:
         """Return something that differs once the detector has worked on the file of ``part``."""
         if self._reader is None or isinstance(self._reader, HandlerReader):
             return None
-        return self._reader.sign_of_life(part.position)
+        try:
+            return self._reader.sign_of_life(part.position)
+        # As with `read`: a plug-in must not end the flow of documents.
+        except Exception:
+            log.exception("looking at %s failed", self.where)
+            return None
 
     def look_again(
         self, block: Callable[[Announcement], int]
@@ -133,9 +138,13 @@ class OpenAsset:
 
     def close(self) -> None:
         """Close the files."""
-        if self._reader is not None:
-            self._reader.close()
-        self._reader = None
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        try:
+            reader.close()
+        except Exception:
+            log.exception("closing %s failed", self.where)
 
     def _read(self, part: Announcement) -> Array:
         try:

@@ -152,6 +152,9 @@ class Filler:
                     yield item
         if self._stopped.is_set():
             return
+        for image, blocks in found:
+            if not _fit_together(blocks) and not self._frames:
+                yield _missing(image, "frames of one event differ in shape", final=True)
         yield "document", "event", _filled(doc, found)
         for image, blocks in found:
             if self._frames and image.datum_kwargs is not None:
@@ -333,12 +336,18 @@ def _filled(doc: Document, found: list[tuple[Announcement, list[Frames]]]) -> Do
     }
     for image, blocks in found:
         key = image.track.data_key
-        complete = sum(len(block.array) for block in blocks) >= (1 if image.whole else image.count)
+        enough = sum(len(block.array) for block in blocks) >= (1 if image.whole else image.count)
+        complete = enough and _fit_together(blocks)
         doc["filled"][key] = complete
         if complete:
             doc["data"][key] = _value_of_event([block.array for block in blocks])
             doc["timestamps"].setdefault(key, doc["time"])
     return doc
+
+
+def _fit_together(blocks: list[Frames]) -> bool:
+    """Whether frames can be one array; a region of interest may have been moved between two of them."""
+    return len({block.array.shape[1:] for block in blocks}) <= 1
 
 
 def _value_of_event(blocks: list[Array]) -> Any:

@@ -211,13 +211,18 @@ class RemoteDispatcher:
             self._call(callback, (), None)
 
     def _give_all(self, items: Iterable[tuple], about: About) -> None:
+        given = False
         try:
             for kind, *content in items:
+                given |= kind == "document"
                 self._give(kind, content, about)
         except Exception:
             if self._on_error == "stop":
                 raise
+            DISPATCHER_ERRORS.inc()
             log.exception("the images of %s could not be read", _describe(about))
+            if about is not None and not given:
+                self._give_document(*about, about)
 
     def _give(self, kind: str, content: list[Any], about: About) -> None:
         if kind == "document":
