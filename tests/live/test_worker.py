@@ -37,11 +37,12 @@ class Recorder(SnapshotStore):
 def live(tmp_path, scan_of, monkeypatch):
     """Runs the live reconstruction over items; pictures are not throttled."""
     monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
-    monkeypatch.setattr("tomolive.live.worker._QUIET_S", 0.0)
+    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
 
     class Live:
         def __init__(self, items=(), **more):
             self.store, self.controls = Recorder(), Controls()
+            self.results = tmp_path
             self.feeder = scan_of.Feeder(items)
             settings = {"results": tmp_path, "settings": LiveSettings(center=21.5)} | more
             self.worker = LiveReconstruction(self.feeder, self.store, self.controls, **settings)
@@ -197,6 +198,41 @@ def test_wishes_after_the_scan(live, scan_of):
     assert (summary["center"], summary["center_source"]) == (21.5, "set by Ada")
     assert summary["positions"]["xz"] == 20
     assert_same({"xy": tifffile.imread(summary["slices"]["xy"])}, {"xy": expected["xy"]})
+
+
+def test_a_change_while_the_next_scan_begins(live, scan_of):
+    """Results are written again of the scan that was changed, not of the one that is shown meanwhile."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live()
+    found = []
+
+    def wish():
+        runs.controls.post(Wish("Ada", center=12.0))
+
+    def look():
+        runs.feeder.be_idle()
+        found.extend((runs.summary(one.uid)["center"], (runs.results / two.uid).exists()))
+
+    second = [*two.opening, *two.level("darks"), *two.level("flats"), *two.turn(0, 10), look]
+    runs.feeder.items = [*one.whole(), wish, *second, *two.turn(10, 60), two.run.stop()]
+    runs.run()
+    assert found == [12.0, False]
+    assert runs.summary(two.uid)["center"] == 21.5
+
+
+def test_a_change_just_before_the_stop(live, scan_of, monkeypatch):
+    """The results on disk are those that the page showed last, however soon the process is stopped."""
+    monkeypatch.setattr("tomolive.live.results.QUIET_S", 3600.0)
+    scan = scan_of.Scan()
+    runs = live()
+
+    def wish():
+        runs.controls.post(Wish("Ada", center=12.0))
+        runs.feeder.be_idle()
+
+    runs.feeder.items = [*scan.whole(), wish]
+    assert runs.run().status.center == 12.0
+    assert runs.summary(scan.uid)["center"] == 12.0
 
 
 def test_a_dragged_slider_is_drawn_once(live, scan_of):
@@ -485,6 +521,40 @@ def test_wishes_before_the_first_picture(live, scan_of):
     status = runs.run().status
     assert (status.center, status.center_source) == (21.5, "set by Ada")
     assert runs.summary(scan.uid)["positions"]["xz"] == 20
+
+
+def test_a_wish_for_the_scan_that_begins(live, scan_of):
+    """It waits for the first picture of that scan; the one before, which is still shown, stays as it is."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live()
+
+    def ask():
+        runs.controls.post(Wish("Ada", two.uid, center=12.0))
+
+    opening = [*two.opening, *two.level("darks"), ask, *two.level("flats")]
+    runs.feeder.items = [*one.whole(), *opening, *two.turn(0, 60), two.run.stop()]
+    runs.run()
+    assert runs.summary(one.uid)["center"] == 21.5
+    assert (runs.summary(two.uid)["center"], runs.summary(two.uid)["center_source"]) == (12.0, "set by Ada")
+
+
+def test_a_wish_for_the_scan_before(live, scan_of):
+    """A centre that comes too late is not given to the next scan, and that is said; a filter is."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live()
+    seen = []
+
+    def ask():
+        runs.controls.post(Wish("Ada", one.uid, center=12.0))
+        runs.controls.post(Wish("Ada", one.uid, filter="hann"))
+        runs.feeder.be_idle()
+        seen.append(runs.store.latest.status)
+
+    opening = [*two.opening, *two.level("darks"), *two.level("flats")]
+    runs.feeder.items = [*one.whole(), *opening, *two.turn(0, 30), ask, *two.turn(30, 60), two.run.stop()]
+    runs.run()
+    assert one.uid[:8] in seen[0].message
+    assert (seen[0].center, seen[0].filter) == (21.5, "hann")
 
 
 def test_a_wish_that_cannot_be_granted(live, scan_of):

@@ -9,6 +9,8 @@ from tomolive.live.run import Scan, in_words
 from tomolive.live.snapshot import Status, Trend
 from tomolive.live.tomogram import Tomogram
 
+_WORDS = 4
+
 
 @dataclass(eq=False)
 class Watched:
@@ -26,6 +28,12 @@ class Watched:
     to_final: float | None = None
     words: list[str] = field(default_factory=list)
     """The newest problems."""
+    stale_since: float | None = None
+    """When it was last changed after its results were written."""
+
+    def tell(self, problem: str) -> None:
+        """Have the status tell of a problem, and of the few before it."""
+        self.words = [*self.words[-_WORDS:], problem]
 
 
 def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -> Status:

@@ -21,23 +21,20 @@ from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls, Wish
-from tomolive.live.output import write_results
 from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
+from tomolive.live.results import Results
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Output, Scan
 from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
-from tomolive.live.tomogram import SLICES, Tomogram, summarize
+from tomolive.live.tomogram import SLICES, Tomogram
 
 log = logging.getLogger(__name__)
 
 SILENCE_S = 60.0
-_QUIET_S = 1.0
-"""Results are written again so long after the last wish."""
 _SILENCE_TOLD_EVERY_S = 5.0
-_WORDS = 4
 
 
 class LiveDispatcher(Dispatcher, Protocol):
@@ -86,7 +83,7 @@ class LiveReconstruction:
     ) -> None:
         self._dispatcher, self._controls = dispatcher, controls
         self._publication = Publication(store)
-        self._results = results
+        self._results = Results(results)
         self._settings = settings or LiveSettings()
         self._silence = silence
         self._reader = ScanReader(rules)
@@ -100,8 +97,7 @@ class LiveReconstruction:
         """The scan whose pictures are shown: the current one, or the one before until its first picture."""
         self._positions: dict[str, int] = {}
         self._wishes: list[Wish] = []
-        """Those that wait for the first picture."""
-        self._stale_results: float | None = None
+        """Those that wait for the first picture of their scan."""
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -114,6 +110,8 @@ class LiveReconstruction:
         finally:
             for watched in list(self._open.values()):
                 self._end(watched)
+            # What the page showed last is what stays on disk.
+            self._results.write_stale(quiet=0.0)
 
     def stop(self) -> None:
         """End :meth:`run` after the document at hand; any thread may call this."""
@@ -156,9 +154,7 @@ class LiveReconstruction:
         self._close_silent()
         self._tell_silence()
         self._tick()
-        stale = self._stale_results
-        if stale is not None and time.monotonic() > stale and self._shown:
-            self._write(self._shown)
+        self._publication.retell |= self._results.write_stale()
 
     # -- scans begin and end --------------------------------------------------------------------------------
 
@@ -214,7 +210,7 @@ class LiveReconstruction:
         metrics.LIVE_SCANS.labels(outcome="failed" if scan.failure else scan.outcome).inc()
         metrics.LIVE_MISSING.inc(len(scan.missing))
         if scan.takes_projections:
-            self._write(watched)
+            self._results.write(watched)
         if watched is self._current:
             self._publish()
 
@@ -245,21 +241,6 @@ class LiveReconstruction:
             watched.scan.fail(f"The reconstruction failed: {sentence}")
             self._publication.retell = True
 
-    def _write(self, watched: Watched) -> None:
-        self._stale_results = None
-        scan, tomogram = watched.scan, watched.tomogram
-        try:
-            if tomogram and not scan.failure:
-                tomogram.finish()
-            slices = tomogram.slices() if tomogram else {}
-            summary = summarize(scan, tomogram, watched.to_final)
-            path = write_results(self._results, summary, slices, title=_title(scan, summary))
-            log.info("results of run %s are in %s", scan.run_uid, path.parent)
-        except Exception as error:
-            log.exception("results of run %s could not be written", scan.run_uid)
-            watched.words.append(f"Results could not be written: {error}")
-            self._publication.retell = True
-
     # -- what comes out of documents and frames -------------------------------------------------------------
 
     def _take(self, outputs: Iterable[Output]) -> None:
@@ -276,17 +257,22 @@ class LiveReconstruction:
         log.info("run %s: %s", note.run_uid, note.text)
         for watched in self._open.values():
             if note.problem and note.run_uid in (watched.scan.run_uid, *watched.scan.references):
-                watched.words = [*watched.words[-_WORDS:], note.text]
+                watched.tell(note.text)
                 self._publication.retell = True
 
     def _take_reference(self, batch: Batch) -> None:
         self._references.add(batch)
-        for watched in (*self._open.values(), *([self._shown] if self._shown else [])):
+        for watched in self._known():
             if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tomogram.references_changed()
                 self._publication.redraw = True
                 if watched.scan.closed:
-                    self._stale_results = time.monotonic() + _QUIET_S
+                    self._results.put_off(watched)
+
+    def _known(self) -> list[Watched]:
+        """Return the scans whose projections are held, each once."""
+        shown = [self._shown] if self._shown else []
+        return list({id(w): w for w in (*self._open.values(), *self._results.stale, *shown)}.values())
 
     def _take_projections(self, watched: Watched, batch: Batch) -> None:
         with self._may_fail(watched):
@@ -309,34 +295,47 @@ class LiveReconstruction:
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
-    def _grant(self, shown: Watched, tomogram: Tomogram, wishes: Iterable[Wish]) -> None:
-        """Change what is shown; filter and positions also hold for later scans, a centre does not."""
-        for wish in wishes:
-            try:
-                tomogram.change(wish)
-            except TomoliveError as error:
-                shown.words = [*shown.words[-_WORDS:], str(error)]
-                continue
-            if wish.filter is not None:
-                self._settings = self._settings.model_copy(update={"filter": wish.filter})
-            if wish.plane in SLICES and wish.position is not None:
-                self._positions[wish.plane] = wish.position
-            self._publication.redraw = True
-            if shown.scan.closed:
-                self._stale_results = time.monotonic() + _QUIET_S
+    def _grant(self, wish: Wish) -> bool:
+        """Do what is asked, or return False if that scan has no picture yet.
+
+        Filter and positions also hold for later scans, a centre does not.
+        """
+        watched = self._asked_of(wish)
+        if watched is None or watched.tomogram is None or not watched.tomogram.received:
+            return watched is None and bool(wish.run_uid)
+        try:
+            watched.tomogram.change(wish)
+        except TomoliveError as error:
+            watched.tell(str(error))
+            return True
+        if wish.filter is not None:
+            self._settings = self._settings.model_copy(update={"filter": wish.filter})
+        if wish.plane in SLICES and wish.position is not None:
+            self._positions[wish.plane] = wish.position
+        self._publication.redraw = True
+        if watched.scan.closed:
+            self._results.put_off(watched)
+        return True
+
+    def _asked_of(self, wish: Wish) -> Watched | None:
+        """Return the scan to change: the one that the page showed, even if another is shown by now."""
+        if not wish.run_uid:
+            return self._shown
+        named = next((w for w in self._known() if w.scan.run_uid == wish.run_uid), None)
+        if named is None and (wish.center is not None or wish.estimate_center):
+            problem = f"the centre of run {wish.run_uid[:8]} is as it was: its projections are no longer held"
+            if self._shown:
+                self._shown.tell(problem)
+            return None
+        return named or self._shown
 
     # -- pictures -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        self._wishes = _newest([*self._wishes, *self._controls.take()])
-        shown = self._shown
-        if self._wishes and shown and shown.tomogram:
-            wishes, self._wishes = self._wishes, []
-            self._grant(shown, shown.tomogram, wishes)
-            self._publish()
-            return
-        if self._publication.is_due:
+        wishes = _newest([*self._wishes, *self._controls.take()])
+        self._wishes = [wish for wish in wishes if not self._grant(wish)]
+        if len(self._wishes) < len(wishes) or self._publication.is_due:
             self._publish()
 
     def _publish(self) -> None:
@@ -367,14 +366,8 @@ def _newest(wishes: Iterable[Wish]) -> list[Wish]:
     """Leave out wishes that a later one overrides: a slider that is dragged posts dozens."""
     kept: dict[tuple[Any, ...], Wish] = {}
     for wish in wishes:
-        what = (wish.center is not None or wish.estimate_center, wish.filter is not None, wish.plane)
+        centre = wish.center is not None or wish.estimate_center
+        what = (wish.run_uid, centre, wish.filter is not None, wish.plane)
         kept.pop(what, None)
         kept[what] = wish
     return list(kept.values())
-
-
-def _title(scan: Scan, summary: dict[str, Any]) -> str:
-    name = f"scan {scan.scan_id}" if scan.scan_id is not None else scan.run_uid[:8]
-    frames = f"{len(scan.received)} of {scan.planned or len(scan.announced)} projections"
-    turn = f"{summary['coverage_deg']:.4g} of {scan.coverage_wanted:.4g} degrees"
-    return "   ".join(part for part in (name, scan.sample, scan.run_uid[:8], frames, turn) if part)

@@ -1,0 +1,71 @@
+"""When the results of a scan are written: at its end, and again after a change to what they show."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from tomolive.live.output import write_results
+from tomolive.live.run import Scan
+from tomolive.live.status import Watched
+from tomolive.live.tomogram import summarize
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 1.0
+"""Results are written again so long after the last change."""
+
+
+class Results:
+    """The folder of results, and the scans whose results are behind what the page shows.
+
+    Parameters
+    ----------
+    folder
+        See :mod:`tomolive.live.output`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stale: dict[str, Watched] = {}
+
+    @property
+    def stale(self) -> list[Watched]:
+        """Ended scans that have changed since their results were written."""
+        return list(self._stale.values())
+
+    def put_off(self, watched: Watched) -> None:
+        """Write the results of an ended scan again, once nothing has been changed for a while."""
+        watched.stale_since = time.monotonic()
+        self._stale[watched.scan.run_uid] = watched
+
+    def write_stale(self, quiet: float | None = None) -> bool:
+        """Write what has not changed for ``quiet`` seconds, by default `QUIET_S`; return whether any was."""
+        since = time.monotonic() - (QUIET_S if quiet is None else quiet)
+        due = [w for w in self.stale if w.stale_since is not None and w.stale_since <= since]
+        for watched in due:
+            self.write(watched)
+        return bool(due)
+
+    def write(self, watched: Watched) -> None:
+        """Write the results of a scan; what goes wrong is told on the page."""
+        scan, tomogram = watched.scan, watched.tomogram
+        watched.stale_since = None
+        self._stale.pop(scan.run_uid, None)
+        try:
+            if tomogram and not scan.failure:
+                tomogram.finish()
+            slices = tomogram.slices() if tomogram else {}
+            summary = summarize(scan, tomogram, watched.to_final)
+            path = write_results(self._folder, summary, slices, title=_title(scan, summary))
+            log.info("results of run %s are in %s", scan.run_uid, path.parent)
+        except Exception as error:
+            log.exception("results of run %s could not be written", scan.run_uid)
+            watched.tell(f"Results could not be written: {error}")
+
+
+def _title(scan: Scan, summary: dict[str, Any]) -> str:
+    name = f"scan {scan.scan_id}" if scan.scan_id is not None else scan.run_uid[:8]
+    frames = f"{len(scan.received)} of {scan.planned or len(scan.announced)} projections"
+    turn = f"{summary['coverage_deg']:.4g} of {scan.coverage_wanted:.4g} degrees"
+    return "   ".join(part for part in (name, scan.sample, scan.run_uid[:8], frames, turn) if part)
