@@ -12,7 +12,7 @@ import pytest
 
 from tomolive.bench.browser import ADVICE, chromium, find_chromium
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, SnapshotStore, Status, Trend
+from tomolive.live.snapshot import Picture, SnapshotStore, Status, Subject, Trend
 from tomolive.view.server import create_app, serve
 
 ROWS, COLUMNS = 128, 256
@@ -82,18 +82,25 @@ class SimulatedScan:
 
     def publish(self, frames: int, **changes: Any) -> None:
         """Publish the state after ``frames`` projections."""
-        self.version += 1
-        for plane in ("xy", "xz", "yz", "projection"):
-            position = frames if plane == "projection" else self.at[plane]
-            units = "counts" if plane == "projection" else "1/cm"
-            self.pictures[plane] = Picture(plane, self.picture(plane, frames), position, self.version, units)
         facts: dict[str, Any] = {
             "state": "finished" if frames >= PLANNED else "projections", "frames_received": frames,
             "frames_announced": min(PLANNED, frames + 4), "coverage": frames / PLANNED * 180, "lag_s": 0.18,
             "updated": time.time(), "trends": (self.trend(frames),),
         }  # fmt: skip
         self.status = replace(self.status, **{**facts, **changes})
+        self.draw(frames)
         self.store.publish(self.status, self.pictures)
+
+    def draw(self, frames: int) -> None:
+        """Make all pictures anew, of the scan that the status tells of."""
+        self.version += 1
+        shared = Subject.__dataclass_fields__.keys() & Status.__dataclass_fields__.keys()
+        of = Subject(**{name: getattr(self.status, name) for name in shared})
+        for plane in ("xy", "xz", "yz", "projection"):
+            position = frames if plane == "projection" else self.at[plane]
+            units = "counts" if plane == "projection" else "1/cm"
+            pixels = self.picture(plane, frames)
+            self.pictures[plane] = Picture(plane, pixels, position, self.version, units, of)
 
     def trend(self, frames: int) -> Trend:
         """Return a mean transmission that varies a little; without beam in `dark` projections."""

@@ -90,6 +90,50 @@ def test_slices_come_as_they_were_reconstructed(page_server: Any, scan: Any) -> 
     assert np.array_equal(np.float32(body["pixels"]), scan.store.latest.pictures["xz"].pixels)
 
 
+def test_pictures_of_the_scan_before_are_not_given_out_as_the_next(page_server: Any, scan: Any) -> None:
+    """While the next scan takes darks, files and state tell of the scan that the pixels are of."""
+    scan.publish(180)
+    before = scan.status
+    scan.store.publish(Status(state="darks", run_uid="next", scan_id=13, center=99.0), scan.pictures)
+    url = page_server.url + "api/slices/xy."
+    reply = httpx.get(url + "tif")
+    assert "scan-12-xy-64.tif" in reply.headers["content-disposition"]
+    with tifffile.TiffFile(io.BytesIO(reply.content)) as tif:
+        (metadata,) = tif.shaped_metadata
+    state = httpx.get(page_server.url + "api/state").json()
+    assert state["run_uid"] == "next"
+    for told in (
+        metadata,
+        httpx.get(url + "json").json(),
+        json.loads(httpx.get(url + "npy").headers["tomolive-picture"]),
+        state["pictures"]["xy"]["of"],
+    ):
+        assert (told["run_uid"], told["scan_id"], told["sample"]) == (before.run_uid, 12, "simulated shell")
+        assert (told["center"], told["coverage"], told["filter"]) == (126.4, 180, "ramp")
+        assert (told["frames_received"], told["pixel_size_um"]) == (180, 1.3)
+
+
+def test_a_wish_names_the_run_it_is_about(page_server: Any, scan: Any) -> None:
+    """The run that a request or a command names reaches the reconstruction; without one it is empty."""
+    scan.publish(40)
+    wanted = {
+        "center": {"center": 5},
+        "filter": {"filter": "hann"},
+        "position": {"plane": "xy", "position": 3},
+    }
+    for kind, body in wanted.items():
+        named = httpx.post(f"{page_server.url}api/{kind}", json={**body, "run_uid": "a"})
+        assert (named.status_code, httpx.post(f"{page_server.url}api/{kind}", json=body).status_code) == (
+            202,
+            202,
+        )
+    with watching(page_server.url) as line:
+        for kind, body in wanted.items():
+            line.send(json.dumps({"type": kind, **body, "run_uid": "b"}))
+        assert "run_uid" in answer(line, {"type": "center", "center": 5, "run_uid": 7})
+    assert [wish.run_uid for wish in scan.controls.take()] == ["a", "", "a", "", "a", "", "b", "b", "b"]
+
+
 @pytest.mark.parametrize("path", ["xy.exe", "ab.tif", "..%2f..%2fetc%2fpasswd.tif", "xy.tif"])
 def test_pictures_that_are_not_there_are_told_in_words(page_server: Any, path: str) -> None:
     """An unknown plane or format, or no picture yet, is a 404 that says what there is."""

@@ -4,7 +4,7 @@ import time
 
 import numpy.typing as npt
 
-from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status
+from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status, Subject
 from tomolive.live.tomogram import SLICES, Tomogram
 
 PICTURE_PERIOD_S = 0.12
@@ -44,12 +44,12 @@ class Publication:
         """Make new pictures; `publish` shows them."""
         began = time.monotonic()
         self._version += 1
-        slices, positions = tomogram.slices(), tomogram.positions
+        slices, positions, of = tomogram.slices(), tomogram.positions, _subject(tomogram)
         for plane in SLICES:
-            self._put(plane, slices[plane], positions[plane], tomogram.units)
+            self._put(plane, slices[plane], positions[plane], tomogram.units, of)
         if projection := tomogram.projection():
             number, pixels, units = projection
-            self._put("projection", pixels, number, units)
+            self._put("projection", pixels, number, units, of)
         now = time.monotonic()
         self._pictures_due = now + max(PICTURE_PERIOD_S, _MOST_OF_THE_TIME * (now - began))
 
@@ -59,5 +59,24 @@ class Publication:
         self._status_due = time.monotonic() + PICTURE_PERIOD_S
         self._store.publish(status, self._pictures)
 
-    def _put(self, plane: Plane, pixels: npt.NDArray, position: float, units: str) -> None:
-        self._pictures[plane] = Picture(plane, pixels, position, self._version, units)
+    def _put(self, plane: Plane, pixels: npt.NDArray, position: float, units: str, of: Subject) -> None:
+        self._pictures[plane] = Picture(plane, pixels, position, self._version, units, of)
+
+
+def _subject(tomogram: Tomogram) -> Subject:
+    scan = tomogram.scan
+    return Subject(
+        run_uid=scan.run_uid,
+        scan_id=scan.scan_id,
+        sample=scan.sample,
+        plan=scan.plan,
+        frames_planned=scan.planned,
+        frames_received=tomogram.received,
+        frames_missing=len(scan.missing),
+        coverage=tomogram.coverage,
+        coverage_wanted=scan.coverage_wanted,
+        center=tomogram.center,
+        center_source=tomogram.center_source,
+        filter=tomogram.filter,
+        pixel_size_um=scan.pixel_size_um,
+    )

@@ -16,6 +16,28 @@ Plane = Literal["xy", "xz", "yz", "projection"]
 State = Literal["waiting", "darks", "flats", "projections", "unreadable", "finished", "failed"]
 
 
+@dataclass(frozen=True)
+class Subject:
+    """The scan that a picture is of, as it was when the picture was made; the names are those of `Status`."""
+
+    run_uid: str = ""
+    scan_id: int | None = None
+    sample: str = ""
+    plan: str = ""
+    frames_planned: int | None = None
+    frames_received: int = 0
+    """Projections that are in the picture."""
+    frames_missing: int = 0
+    coverage: float = 0.0
+    """Degrees of the half turn that they cover."""
+    coverage_wanted: float = 180.0
+    center: float | None = None
+    """Rotation centre that it was made with, detector column."""
+    center_source: str = ""
+    filter: str = ""
+    pixel_size_um: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One picture; ``pixels`` is (rows, columns) float32 and never written to after publication."""
@@ -28,6 +50,8 @@ class Picture:
     """Grows whenever the pixels change, so that a viewer fetches only what is new to it."""
     units: str = ""
     """Of a pixel's value: '1/cm', '1/pixel', 'counts'."""
+    of: Subject = field(default_factory=Subject)
+    """Stays true when the status tells of the next scan already."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The JSON API: everything that the page can do, for programs."""
 
 import io
+import json
 import re
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from tomolive import __version__, metrics
 from tomolive.errors import RequestError
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, Snapshot, SnapshotStore
+from tomolive.live.snapshot import Picture, SnapshotStore
 from tomolive.view import protocol
 from tomolive.view.access import Access, bearer, same_origin
 
@@ -68,10 +69,13 @@ class Api:
         picture = snapshot.pictures.get(plane)
         if picture is None:
             return _refuse(404, f"no picture of {plane} yet: the state is {snapshot.status.state!r}")
-        body = await anyio.to_thread.run_sync(_ENCODERS[form], picture, snapshot)
-        name = f"scan-{snapshot.status.scan_id or 0}-{plane}-{picture.position:g}.{form}"
+        body = await anyio.to_thread.run_sync(_ENCODERS[form], picture)
+        scan = picture.of.run_uid[:8] if picture.of.scan_id is None else picture.of.scan_id
+        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"scan-{scan}-{plane}-{picture.position:g}.{form}")
         return Response(body, media_type=_MEDIA[form], headers={
-            "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9.-]", "_", name)}"',
+            "Content-Disposition": f'attachment; filename="{name}"',
+            # A .npy file has no room for it.
+            "Tomolive-Picture": json.dumps(protocol.describe(picture)),
         })  # fmt: skip
 
     async def wish(self, request: Request) -> Response:
@@ -116,31 +120,27 @@ def _refuse(code: int, reason: str) -> Response:
     return JSONResponse({"error": reason}, code)
 
 
-def _tif(picture: Picture, snapshot: Snapshot) -> bytes:
+def _tif(picture: Picture) -> bytes:
     import tifffile
 
-    status, file = snapshot.status, io.BytesIO()
-    tifffile.imwrite(file, picture.pixels, metadata={
-        "run_uid": status.run_uid, "plane": picture.plane, "position": picture.position,
-        "units": picture.units, "pixel_size_um": status.pixel_size_um, "center": status.center,
-        "filter": status.filter, "coverage_deg": status.coverage, "tomolive": __version__,
-    })  # fmt: skip
+    file = io.BytesIO()
+    metadata = {**protocol.describe(picture), "tomolive": __version__}
+    tifffile.imwrite(file, picture.pixels, metadata=metadata)
     return file.getvalue()
 
 
-def _npy(picture: Picture, _: Snapshot) -> bytes:
+def _npy(picture: Picture) -> bytes:
     file = io.BytesIO()
     np.save(file, picture.pixels, allow_pickle=False)
     return file.getvalue()
 
 
-def _json(picture: Picture, snapshot: Snapshot) -> bytes:
+def _json(picture: Picture) -> bytes:
     import msgspec
 
     # NaN becomes null: JSON has no other word for it.
     return msgspec.json.encode({
-        "plane": picture.plane, "position": picture.position, "units": picture.units,
-        "version": picture.version, "run_uid": snapshot.status.run_uid, "pixels": picture.pixels.tolist(),
+        **protocol.describe(picture), "version": picture.version, "pixels": picture.pixels.tolist(),
     })  # fmt: skip
 
 
@@ -161,7 +161,9 @@ def _describe() -> dict[str, Any]:
                 {"name": "plane", "in": "path", "required": True, "schema": {"enum": list(protocol.PLANES)}},
                 {"name": "format", "in": "path", "required": True, "schema": {"enum": list(_MEDIA)}},
             ],
-            "responses": {"200": {"description": "the picture", "content": {m: {} for m in _MEDIA.values()}},
+            "responses": {"200": {"description": "the picture; the header Tomolive-Picture tells in JSON of "
+                                                 "which scan it is, and how it was made",
+                                  "content": {m: {} for m in _MEDIA.values()}},
                           "404": error},
         }},
     }  # fmt: skip

@@ -46,7 +46,7 @@ _NOT_FINITE = 65535
 
 
 def state_message(snapshot: Snapshot, *, now: float, sending: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the JSON-ready state: every field of Status, and what there is to see.
+    """Return the JSON-ready state: every field of Status, and what there is to see and of which scan.
 
     ``now`` is Unix time; ``age_s`` spares the page a comparison of its clock with the server's.
     """
@@ -63,11 +63,18 @@ def state_message(snapshot: Snapshot, *, now: float, sending: tuple[str, ...] = 
                 "units": picture.units,
                 "rows": picture.pixels.shape[0],
                 "columns": picture.pixels.shape[1],
+                "of": asdict(picture.of),
             }
             for plane, picture in snapshot.pictures.items()
         },
         "sending": list(sending),
     })  # fmt: skip
+
+
+def describe(picture: Picture) -> dict[str, Any]:
+    """Return what is known of a picture beside its pixels, JSON-ready: for files that leave the page."""
+    told = {"plane": picture.plane, "position": picture.position, "units": picture.units}
+    return _finite({**told, **asdict(picture.of)})
 
 
 def encode_picture(picture: Picture, snapshot_version: int, binning: int = 1) -> bytes:
@@ -163,6 +170,10 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class _Request(_Message):
+    run_uid: str = Field("", max_length=200, description="the run to change; empty: the one that is shown")
+
+
 class Hello(_Message):
     """Who is watching, and the token that lets them control."""
 
@@ -185,7 +196,7 @@ class View(_Message):
     pixels: dict[Plane, Annotated[int, Field(ge=16, le=16384)]]
 
 
-class CenterRequest(_Message):
+class CenterRequest(_Request):
     """Set the rotation centre, or ask for an estimate."""
 
     type: Literal["center"] = "center"
@@ -193,14 +204,14 @@ class CenterRequest(_Message):
     estimate: bool = Field(False, description="let the reconstruction find it")
 
 
-class FilterRequest(_Message):
+class FilterRequest(_Request):
     """Choose the reconstruction filter."""
 
     type: Literal["filter"] = "filter"
     filter: str = Field(max_length=40)
 
 
-class PositionRequest(_Message):
+class PositionRequest(_Request):
     """Move a plane through the volume."""
 
     type: Literal["position"] = "position"
@@ -245,17 +256,18 @@ def to_wish(request: Request, who: str, snapshot: Snapshot, filters: tuple[str, 
     RequestError
         if the centre lies outside the detector, the plane outside the volume, or the filter is unknown.
     """
+    run = request.run_uid
     if isinstance(request, FilterRequest):
         if request.filter not in filters:
             raise RequestError(f"unknown filter {request.filter[:40]!r}; known are {', '.join(filters)}")
-        return Wish(who, filter=request.filter)
+        return Wish(who, run, filter=request.filter)
     if isinstance(request, PositionRequest):
         size = volume_size(snapshot).get(request.plane)
         if size is not None and request.position >= size:
             raise RequestError(f"plane {request.plane} has positions 0 to {size - 1}, not {request.position}")
-        return Wish(who, plane=request.plane, position=request.position)
+        return Wish(who, run, plane=request.plane, position=request.position)
     if request.estimate:
-        return Wish(who, estimate_center=True)
+        return Wish(who, run, estimate_center=True)
     if request.center is None:
         raise RequestError("give a centre, a detector column, or ask for an estimate")
     columns = volume_size(snapshot).get("yz")
@@ -263,7 +275,7 @@ def to_wish(request: Request, who: str, snapshot: Snapshot, filters: tuple[str, 
         raise RequestError(
             f"rotation centre {request.center:g} lies outside the detector, 0 to {columns - 1}"
         )
-    return Wish(who, center=request.center)
+    return Wish(who, run, center=request.center)
 
 
 def volume_size(snapshot: Snapshot) -> dict[str, int]:
