@@ -272,7 +272,39 @@ def test_pictures_of_the_scan_before_say_so(page_server: Any, open_page: Any, sc
     page = open_page(page_server.url)
     drawn(page)
     scan.store.publish(Status(state="flats", run_uid="another", flats=3), scan.pictures)
-    page.locator("[data-plane=xy] .badge", has_text="previous scan").wait_for()
+    page.locator("[data-plane=xy] .badge", has_text="previous scan: 12").wait_for()
+    assert page.locator("#center").input_value() == "126.4"
+    failed = Status(state="failed", run_uid="third", frames_received=8, frames_planned=8, coverage=180)
+    scan.store.publish(failed, scan.pictures)
+    page.locator("#state-name", has_text="Failed").wait_for()
+    assert page.locator("[data-plane=xy] .badge").inner_text() == "previous scan: 12"
+
+
+def test_frozen_pictures_say_what_they_are(
+    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """While more comes, and the next scan, badge, file name and wishes are those of what is on the screen."""
+    scan.publish(60)
+    page = open_page(page_server.url)
+    drawn(page)
+    badge = page.locator("[data-plane=xy] .badge")
+    page.get_by_role("button", name="Freeze").click()
+    scan.publish(94)
+    page.locator("#progress-words", has_text="94 of 180").wait_for()
+    assert badge.inner_text() == "partial: 60 of 180 degrees"
+    frozen = scan.status.run_uid
+    scan.publish(20, run_uid="next", scan_id=13, center=99.0, pixel_size_um=7.0)
+    page.locator("#scan", has_text="Scan 13").wait_for()
+    assert badge.inner_text() == "previous scan: 12, 60 of 180 degrees"
+    assert page.locator("#center").input_value() == "126.4"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    assert download.value.suggested_filename == "scan-12-3fa94c1e-60.png"
+    page.get_by_role("button", name="0.5 pixels right").click()
+    (wish,) = wait(scan.controls.take, "the wish")
+    assert (wish.run_uid, wish.center) == (frozen, 126.9)
+    page.get_by_role("button", name="Frozen").click()
+    wait(lambda: badge.inner_text() == "partial: 20 of 180 degrees", "the next scan's badge")
 
 
 def test_view_only_page_says_why(

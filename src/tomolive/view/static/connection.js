@@ -7,7 +7,7 @@ const SILENCE_MS = 8000;
 const BACKOFF_MS = [250, 500, 1000, 2000, 4000];
 
 export class Connection {
-  /** handlers: hello(message), state(message), pictures([picture]), refused(reason), link(up, words) */
+  /** handlers: hello(message), state(message), pictures([picture, with what the state said of it as `known`]), refused(reason), link(up, words) */
   constructor(handlers, { name = "", token = "" } = {}) {
     this.handlers = handlers;
     this.name = name;
@@ -79,7 +79,8 @@ export class Connection {
     requestAnimationFrame(() => {
       if (this.pending !== pending) return;
       this.pending = null;
-      this.handlers.pictures(pending.pictures, pending.message);
+      for (const picture of pending.pictures) picture.known = pending.message.pictures[picture.plane];
+      this.handlers.pictures(pending.pictures);
       this.send({ type: "ack", version: pending.message.version });
     });
   }

@@ -36,7 +36,7 @@ export class Controls {
     if ([...this.filter.options].map((option) => option.value).join() !== filters.join()) {
       this.filter.replaceChildren(...filters.map((name) => new Option(name, name)));
     }
-    if (this.status) this.update(this.status);
+    if (this.status) this.update(this.status, this.columns);
   }
 
   nudgeCenter(by) {
@@ -58,17 +58,18 @@ export class Controls {
 
   refused() {
     this.asked = null;
-    if (this.status) this.update(this.status);
+    if (this.status) this.update(this.status, this.columns);
   }
 
-  update(status) {
+  /** status: what the settings are about, by the names of the state: the pictures shown, or the scan before its first. */
+  update(status, columns) {
     this.status = status;
+    this.columns = columns;
     const { asked } = this;
     if (asked) {
       const there = asked.center !== null ? Math.abs((status.center ?? NaN) - asked.center) < 1e-6 : status.center_source !== asked.source;
       if (there || performance.now() - asked.at > TRUST_MS) this.asked = null;
     }
-    const columns = status.pictures.projection?.columns ?? status.pictures.xy?.columns;
     if (columns) this.box.max = String(columns - 1);
     if (!this.asked && document.activeElement !== this.box) {
       this.box.value = status.center === null ? "" : String(Math.round(status.center * 100) / 100);

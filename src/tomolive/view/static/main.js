@@ -22,14 +22,16 @@ let table = colors("grey");
 let saying = null;
 
 const send = (message) => connection.send(message);
-const positions = new Positions(send, () => {
+/** A wish is about the pictures that this person sees, even if another scan has begun. */
+const wish = (message) => send({ ...message, run_uid: subject()?.run_uid ?? "" });
+const positions = new Positions(wish, () => {
   marksChanged();
   remember();
 });
 const top = new TopLine();
 const trends = new Trends($("trend"));
 const runs = new Runs($("runs"), $("finished"));
-const controls = new Controls($("controls"), send);
+const controls = new Controls($("controls"), wish);
 const levels = new Levels($("levels"), (group) => {
   for (const panel of panels) if (Levels.groupOf(panel.plane) === group) recolor(panel);
   remember();
@@ -38,6 +40,7 @@ const levels = new Levels($("levels"), (group) => {
 const room = {
   positions,
   status: () => status,
+  subject: () => subject(),
   control: () => controls.allowed,
   color: (plane) => getComputedStyle(document.documentElement).getPropertyValue(`--${plane}`).trim(),
   cursor: (words) => ($("cursor").textContent = words),
@@ -97,7 +100,7 @@ function state(message) {
   $("empty-title").textContent = status.run_uid ? "The first pictures are on their way." : "No scan yet.";
   $("teach").hidden = Boolean(status.run_uid);
   top.update(status);
-  controls.update(status);
+  tellControls();
   runs.update(status);
   trends.update(status);
   positions.update(status.pictures);
@@ -114,15 +117,26 @@ function state(message) {
   marksChanged();
 }
 
+/** What the settings are about: the newest pictures; those on the screen if they are of another scan, or none came. */
+function subject() {
+  const drawn = panels.find((panel) => panel.picture)?.picture.known.of;
+  const newest = status?.pictures.xy?.of;
+  return drawn && drawn.run_uid !== newest?.run_uid ? drawn : newest ?? status;
+}
+
+function tellControls() {
+  const { projection, xy } = status.pictures;
+  controls.update(subject(), projection?.columns ?? xy?.columns);
+}
+
 function pictures(list) {
   if (frozen) {
     held = { ...held, ...Object.fromEntries(list.map((picture) => [picture.plane, picture])) };
     return;
   }
   for (const picture of list) {
-    const known = status.pictures[picture.plane];
     const depth = { xz: positions.size.y, yz: positions.size.x }[picture.plane];
-    levels.groups[Levels.groupOf(picture.plane)].take(picture, depth, known?.units ?? "");
+    levels.groups[Levels.groupOf(picture.plane)].take(picture, depth, picture.known.units);
   }
   const groups = new Set(list.map((picture) => Levels.groupOf(picture.plane)));
   for (const name of groups) levels.groups[name].settle();
@@ -133,8 +147,9 @@ function pictures(list) {
     caption(panel);
   }
   levels.draw();
+  tellControls();
   marksChanged();
-  const detail = { planes: Object.keys(fresh), updated: status.updated, lag_s: status.lag_s, center: status.center };
+  const detail = { planes: Object.keys(fresh), updated: status.updated, lag_s: status.lag_s, center: list[0].known.of.center };
   document.dispatchEvent(new CustomEvent("tomolive:drawn", { detail }));
 }
 
@@ -167,13 +182,13 @@ function marksChanged() {
 
 function caption(panel) {
   const { name, through } = panel.axes;
-  const known = status.pictures[panel.plane];
+  const known = panel.picture?.known;
   const badge = panel.figure.querySelector(".badge");
-  const [kind, words] = panel.picture ? honesty(status) : ["", ""];
+  const [kind, words] = known ? honesty(known.of, status) : ["", ""];
   badge.querySelector(".kind").textContent = kind;
   badge.querySelector(".more").textContent = words && `: ${words}`;
   badge.hidden = !kind || (kind === "partial" && !through);
-  if (!known || !panel.picture) return panel.canvas.setAttribute("aria-label", `${name}: no picture yet`);
+  if (!known) return panel.canvas.setAttribute("aria-label", `${name}: no picture yet`);
   const place = through ? `${through} ${panel.picture.position}` : `frame ${panel.picture.position}`;
   const label = `${name} at ${place}, ${known.columns} by ${known.rows} pixels${kind ? `, ${kind} ${words}` : ""}`.trim();
   if (panel.canvas.getAttribute("aria-label") !== label) panel.canvas.setAttribute("aria-label", label);
@@ -254,9 +269,10 @@ function start() {
   $("inverted").addEventListener("change", chooseColors);
   $("freeze").addEventListener("click", freeze);
   $("save").addEventListener("click", () => {
-    if (!status || !panels.some((panel) => panel.picture)) return refused("there is no picture to save yet");
+    const shown = panels.find((panel) => panel.picture);
+    if (!shown) return refused("there is no picture to save yet");
     const ranges = { slices: levels.range("xy"), projection: levels.range("projection") };
-    save(compose(panels, ranges, table, status), status);
+    save(compose(panels, ranges, table), shown.picture.known.of);
   });
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;

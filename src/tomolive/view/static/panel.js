@@ -9,7 +9,7 @@ const GRAB_PX = 10;
 const WHEEL_STEP = 60;
 
 export class Panel {
-  /** room: {positions, status(), control(), color(plane), cursor(words), viewed(), enlarge(plane), setCenter(column)} */
+  /** room: {positions, status(), subject(), control(), color(plane), cursor(words), viewed(), enlarge(plane), setCenter(column)} */
   constructor(figure, plane, room) {
     this.figure = figure;
     this.plane = plane;
@@ -31,9 +31,8 @@ export class Panel {
 
   /** Width and height in source pixels, whatever was averaged on the way. */
   get size() {
-    const known = this.room.status()?.pictures?.[this.plane];
-    if (known) return [known.columns, known.rows];
-    return this.picture ? [this.picture.columns * this.picture.binning, this.picture.rows * this.picture.binning] : [1, 1];
+    const known = this.picture?.known ?? this.room.status()?.pictures?.[this.plane];
+    return known ? [known.columns, known.rows] : [1, 1];
   }
 
   /** Device pixels of the longer side, for the server to average to. */
@@ -122,7 +121,7 @@ export class Panel {
   }
 
   axisMark(context, frame, left, scale, ratio) {
-    const center = this.ghost ?? this.room.status()?.center;
+    const center = this.ghost ?? this.room.subject()?.center;
     if (center === null || center === undefined) return;
     const x = left + (center + 0.5) * scale;
     this.line(context, frame, "v", x, this.room.color("axis"), null, 0, [7, 4]);
@@ -132,7 +131,7 @@ export class Panel {
   }
 
   drawScaleBar(context, frame, scale, ratio) {
-    const bar = scaleBar(((frame.right - frame.left) / scale) * 0.28, this.room.status()?.pixel_size_um);
+    const bar = scaleBar(((frame.right - frame.left) / scale) * 0.28, this.picture.known.of.pixel_size_um);
     const length = bar.pixels * scale;
     const right = frame.right - 12 * ratio;
     const bottom = frame.bottom - 12 * ratio;
@@ -210,7 +209,7 @@ export class Panel {
   }
 
   nearAxis(event) {
-    const center = this.room.status()?.center;
+    const center = this.room.subject()?.center;
     if (this.plane !== "projection" || !this.painted || !this.room.control()) return false;
     if (center === null || center === undefined) return false;
     const { scale } = place(this.canvas, ...this.size, this.view);
@@ -325,11 +324,11 @@ export class Panel {
     const [column, row] = this.pointOf(event).map(Math.floor);
     if (!(column >= 0 && column < width && row >= 0 && row < height)) return this.room.cursor("");
     const { across, down, through } = this.axes;
-    const size = this.room.status()?.pixel_size_um;
+    const { units, of } = this.picture.known;
+    const size = of.pixel_size_um;
     const where = (name, value) => `${name} ${value}` + (size ? ` (${number(value * size, 4)} µm)` : " px");
     const [r, c] = [row, column].map((index) => Math.floor(index / this.picture.binning));
     const value = valueAt(this.picture, Math.min(r, this.picture.rows - 1), Math.min(c, this.picture.columns - 1));
-    const units = this.room.status()?.pictures?.[this.plane]?.units ?? "";
     const said = Number.isNaN(value) ? "not a number" : `${number(value, 4)} ${units}`;
     const places = [where(across, column), where(down === "z" && !through ? "row" : down, row)];
     if (through) places.push(where(through, this.picture.position));

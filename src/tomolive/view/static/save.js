@@ -2,29 +2,28 @@
 
 import { paint } from "./draw.js";
 import { AXES } from "./planes.js";
-import { number, ranges, scaleBar } from "./units.js";
+import { number, scaleBar } from "./units.js";
 
 const GAP = 16;
 const LABEL = 26;
 const FOOT = 64;
 
-/** Lines that say where the pictures come from. */
-export function provenance(status, levels) {
-  const scan = [status.scan_id === null ? "" : `scan ${status.scan_id}`, status.run_uid, status.sample, status.plan];
-  const frames = `${status.frames_received} of ${status.frames_planned ?? status.frames_announced} projections`;
-  const gaps = status.missing.length ? `missing ${ranges(status.missing, 6)}` : "none missing";
-  const degrees = `${number(status.coverage, 4)} of ${number(status.coverage_wanted, 4)} degrees`;
-  const center = `rotation centre ${number(status.center, 6)} (${status.center_source || "source unknown"})`;
-  const range = `levels ${levels.slices.map((value) => number(value, 4)).join(" to ")} ${status.pictures.xy?.units ?? ""}`;
+/** Lines that say where the pictures come from: of what they are, whatever scan runs by now. */
+export function provenance(of, levels, units) {
+  const scan = [of.scan_id === null ? "" : `scan ${of.scan_id}`, of.run_uid, of.sample, of.plan];
+  const frames = `${of.frames_received}${of.frames_planned === null ? "" : ` of ${of.frames_planned}`} projections`;
+  const degrees = `${number(of.coverage, 4)} of ${number(of.coverage_wanted, 4)} degrees`;
+  const center = `rotation centre ${number(of.center, 6)} (${of.center_source || "source unknown"})`;
+  const range = `levels ${levels.slices.map((value) => number(value, 4)).join(" to ")} ${units}`;
   return [
     scan.filter(Boolean).join(" · "),
-    [status.state, frames, gaps, degrees].join(" · "),
-    [center, `filter ${status.filter}`, range.trim(), new Date().toISOString().slice(0, 19) + " UTC"].join(" · "),
+    [frames, `${of.frames_missing || "none"} missing`, degrees].join(" · "),
+    [center, `filter ${of.filter}`, range.trim(), new Date().toISOString().slice(0, 19) + " UTC"].join(" · "),
   ];
 }
 
 /** Compose the pictures side by side; returns a canvas. */
-export function compose(panels, levels, table, status) {
+export function compose(panels, levels, table) {
   const shown = panels.filter((panel) => panel.picture);
   const sizes = shown.map((panel) => panel.size);
   const tall = Math.min(1024, Math.max(256, ...sizes.map(([, height]) => height)));
@@ -47,12 +46,13 @@ export function compose(panels, levels, table, status) {
     context.font = "600 14px system-ui, sans-serif";
     const { name, through } = AXES[panel.plane];
     context.fillText(`${name}  ${through ?? "frame"} ${panel.picture.position}`, left, LABEL - 9);
-    drawBar(context, left + widths[i] - 10, LABEL + height * scales[i] - 10, scales[i], width, status.pixel_size_um);
+    drawBar(context, left + widths[i] - 10, LABEL + height * scales[i] - 10, scales[i], width, panel.picture.known.of.pixel_size_um);
     left += widths[i] + GAP;
   });
   context.font = "13px system-ui, sans-serif";
   context.fillStyle = "#c4ccd4";
-  provenance(status, levels).forEach((line, i) => context.fillText(line, GAP, LABEL + tall + 22 + 19 * i));
+  const { of, units } = shown[0].picture.known;
+  provenance(of, levels, units).forEach((line, i) => context.fillText(line, GAP, LABEL + tall + 22 + 19 * i));
   return canvas;
 }
 
@@ -70,11 +70,11 @@ function drawBar(context, right, bottom, scale, width, pixelSize) {
 }
 
 /** Hand the picture to the browser as a file. */
-export async function save(canvas, status) {
+export async function save(canvas, of) {
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `scan-${status.scan_id ?? "none"}-${status.run_uid.slice(0, 8)}-${status.frames_received}.png`;
+  link.download = `scan-${of.scan_id ?? "none"}-${of.run_uid.slice(0, 8)}-${of.frames_received}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

@@ -32,14 +32,15 @@ export function arcPath(share) {
   return `M${ARC.x},${ARC.y} L${ARC.x - ARC.radius},${ARC.y} A${ARC.radius},${ARC.radius} 0 0 1 ${x.toFixed(2)},${y.toFixed(2)} Z`;
 }
 
-/** What the pictures are not: ["previous scan", ""], ["partial", "94 of 180 degrees"], or ["", ""] if they are whole. */
-export function honesty(status) {
-  if (!status.frames_received) return ["previous scan", ""];
-  const seen = status.coverage / status.coverage_wanted;
-  const whole = status.frames_received >= (status.frames_planned ?? Infinity);
-  if ((whole || status.state === "finished") && seen > 0.98) return ["", ""];
+/** What a picture is not: ["previous scan", "12"], ["partial", "94 of 180 degrees"], or ["", ""] if it is whole. */
+export function honesty(of, status) {
+  const current = of.run_uid === status.run_uid;
+  const ended = current && status.state === "finished" && of.frames_received === status.frames_received;
+  const whole = ended || of.frames_received >= (of.frames_planned ?? Infinity);
   const degrees = (value) => number(Math.floor(value), 4);
-  return ["partial", `${degrees(status.coverage)} of ${degrees(status.coverage_wanted)} degrees`];
+  const part = whole && of.coverage > 0.98 * of.coverage_wanted ? "" : `${degrees(of.coverage)} of ${degrees(of.coverage_wanted)} degrees`;
+  if (current) return [part && "partial", part];
+  return ["previous scan", [of.scan_id ?? of.run_uid.slice(0, 8), part].filter(Boolean).join(", ")];
 }
 
 export class TopLine {
