@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tomolive.files.filler import Filler
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.files.locate import Locator
+from tomolive.stream.hub import Hub, HubSettings
 
 TESTS = Path(__file__).parents[1]
 
@@ -88,3 +90,19 @@ def mounted(tmp_path) -> Callable[..., Filler]:
         return Filler(Locator({announced: str(mount)}), **{"patience": 20.0, **settings})
 
     return make
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub in a thread."""
+    any_port = "127.0.0.1:0"
+    settings = HubSettings(
+        native=any_port, stock_in=any_port, stock_out=any_port, journal=tmp_path / "journal"
+    )
+    hub = Hub(settings)
+    thread = threading.Thread(target=hub.run)
+    thread.start()
+    yield hub
+    hub.stop()
+    thread.join(60)
+    hub.close()

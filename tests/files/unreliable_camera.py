@@ -103,22 +103,30 @@ def _locked(directory: Path, libver: str) -> Iterator[Pair]:
             dataset[number] = image(number)
         file.flush()
         yield from pairs
-        time.sleep(1.5)
         yield run.stop()
-        time.sleep(0.5)
+        _wait_until_told(directory)
+
+
+def _wait_until_told(directory: Path) -> None:
+    """Wait until the test has noted that the file cannot be read."""
+    deadline = time.monotonic() + 60
+    while not (directory / "told").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def locked_event_hdf5(directory: Path, _rng: random.Random) -> Iterator[Pair]:
     """One classic event for the whole stack, sent while the file is still being written without SWMR."""
     run = beamlines.Run()
     file = beamlines.CameraFile(directory / "camera.h5", swmr=False)
+    file.write()
     yield run.start()
     yield run.descriptor("tomo", det=beamlines.image_key((FRAMES, *beamlines.SHAPE), external="FILESTORE:"))
     yield run.resource("AD_HDF5", "/detector", "camera.h5", frame_per_point=FRAMES)
     yield (datum := run.datum(point_number=0))
     yield run.event("tomo", det=datum[1]["datum_id"])
+    _wait_until_told(directory)
     for number in range(FRAMES):
-        time.sleep(0.2)
+        time.sleep(0.1)
         file.write(image(number))
     file.close()
     yield run.stop()
@@ -144,12 +152,11 @@ def preallocated_hdf5(directory: Path, _rng: random.Random) -> Iterator[Pair]:
 def missing_hdf5(directory: Path, _rng: random.Random) -> Iterator[Pair]:
     """The detector dies before the last three frames."""
     run, pairs = hdf5_run()
-    yield from pairs
     file = beamlines.CameraFile(directory / "camera.h5", swmr=True)
     file.write(*(image(number) for number in range(FRAMES - 3)))
+    yield from pairs
     yield run.stop(exit_status="abort")
-    sys.stdout.flush()
-    time.sleep(3)
+    _wait_until_told(directory)
 
 
 def slow_tiff(directory: Path, _rng: random.Random) -> Iterator[Pair]:
@@ -164,7 +171,12 @@ def reordered_tiff(directory: Path, rng: random.Random) -> Iterator[Pair]:
 
 def missing_tiff(directory: Path, _rng: random.Random) -> Iterator[Pair]:
     """Two files in the middle never come."""
-    yield from _tiff_in_order(directory, [n for n in range(FRAMES) if n not in (4, 7)], pause=0)
+    run, pairs = tiff_run()
+    for number in range(FRAMES):
+        if number not in (4, 7):
+            tifffile.imwrite(directory / f"img_{number:06d}.tiff", image(number))
+    yield from pairs
+    yield run.stop()
 
 
 def truncated_tiff(directory: Path, rng: random.Random) -> Iterator[Pair]:
