@@ -66,6 +66,11 @@ class LiveSettings(Section):
         gt=0,
         description="megabytes for the projections of one scan; the rest lies in a temporary file",
     )
+    spill: str | None = Field(
+        default=None,
+        description="folder of that temporary file, with room for the largest scan; "
+        "default: the system's folder for such files",
+    )
 
 
 class Settings(Section):

@@ -1,5 +1,8 @@
 """Live slices: right at every moment, equal to the offline ones at the end."""
 
+import os
+import resource
+
 import numpy as np
 import pytest
 
@@ -241,6 +244,32 @@ def test_store_spills_to_a_file_and_loses_nothing(scan, tmp_path):
     slices.finish()
     assert_same(slices.slices(), offline(scan, ANGLES))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_that_names_it(tmp_path, monkeypatch):
+    """Room is taken when the file is made, since a write to a map of a full disk ends the process."""
+    room, folder = [], tmp_path / "spill"
+    folder.mkdir()
+    reserve = os.posix_fallocate
+
+    def look(file, *where):
+        reserve(file, *where)
+        room.append(os.fstat(file).st_blocks * 512)
+
+    monkeypatch.setattr(os, "posix_fallocate", look)
+    store = ProjectionStore(memory_mb=0, folder=folder)
+    frames = np.ones((1, 1024, 1024), np.uint16)
+    store.append(frames)
+    assert room[0] >= 64 * 2**20
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, usual[1]))
+    try:
+        with pytest.raises(ReconstructionError, match=f"64 MB in {folder}: .*live.spill"):
+            ProjectionStore(memory_mb=0, folder=folder).append(frames)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    with pytest.raises(ReconstructionError, match="absent"):
+        ProjectionStore(memory_mb=0, folder=tmp_path / "absent").append(frames)
 
 
 def test_ten_thousand_projections_add_up_without_error():

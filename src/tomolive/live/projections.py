@@ -3,12 +3,15 @@
 Nothing is dropped: the limit says where frames lie, not how many there are.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from tomolive.errors import ReconstructionError
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -36,7 +39,13 @@ class ProjectionStore:
         return self._count
 
     def append(self, frames: npt.NDArray[np.generic]) -> None:
-        """Keep a copy of ``frames`` (n, rows, columns)."""
+        """Keep a copy of ``frames`` (n, rows, columns).
+
+        Raises
+        ------
+        ReconstructionError
+            if they do not fit the memory, and the temporary file cannot be made or its disk is full.
+        """
         if not self._per_chunk:
             self._per_chunk = max(1, _CHUNK_BYTES // max(frames[0].nbytes, 1))
         while len(frames):
@@ -55,9 +64,17 @@ class ProjectionStore:
         size = int(np.prod(shape)) * frames.dtype.itemsize
         if (len(self._chunks) + 1) * size <= self._memory:
             return np.empty(shape, frames.dtype)
-        with tempfile.TemporaryFile(dir=self._folder, prefix="tomolive-projections-") as file:
-            file.truncate(size)
-            return np.memmap(file, frames.dtype, "r+", shape=shape)
+        folder = self._folder or Path(tempfile.gettempdir())
+        try:
+            with tempfile.TemporaryFile(dir=folder, prefix="tomolive-projections-") as file:
+                # Not truncate: writing through a map to a disk that is full would kill the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, frames.dtype, "r+", shape=shape)
+        except OSError as error:
+            raise ReconstructionError(
+                f"no room for more projections: {size / 2**20:.0f} MB in {folder}: {error.strerror}; make room "
+                "there, or set live.spill to a folder with room, or live.memory_mb to more memory"
+            ) from None
 
     def take(self, indices: npt.NDArray[np.intp], rows: slice = slice(None)) -> npt.NDArray[np.generic]:
         """Return the frames at ``indices``, all rows or some."""

@@ -1,6 +1,7 @@
 """One scan's pictures as they grow: references, slices, the newest projection, and the figures about them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Tomogram:
             filter=settings.filter,
             positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
             # Half for the counts, half for filtered projections, which make changes quick.
-            store=ProjectionStore(settings.memory_mb / 2),
+            store=ProjectionStore(settings.memory_mb / 2, Path(settings.spill) if settings.spill else None),
             filtered_mb=settings.memory_mb / 2,
             threads=settings.threads,
         )
