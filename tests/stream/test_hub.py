@@ -218,6 +218,34 @@ def test_a_taken_port_is_one_plain_error(hub, tmp_path):
         Hub(HubSettings(journal=tmp_path / "other", native=taken, stock_in="127.0.0.1:0"))
 
 
+def test_a_hub_that_cannot_start_lets_go_of_the_journal(tmp_path):
+    """Where cursors.json cannot be read, the error says so, and the next hub can have the journal."""
+    settings = HubSettings(tmp_path / "journal", native=ANY, stock_in=ANY, stock_out=ANY)
+    in_the_way = tmp_path / "journal" / "cursors.json"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(JournalError, match=r"cursors\.json: Is a directory"):
+        Hub(settings)
+    in_the_way.rmdir()
+    Hub(settings).close()
+
+
+def test_a_full_disk_makes_publishers_wait(make_hub, publishing, make_run, wait_for, monkeypatch):
+    """A disk that takes nothing is a reason to wait, with --fsync always as well: no document is lost."""
+    hub = make_hub(fsync="always")
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with publishing(hub.native) as publish:
+        with monkeypatch.context() as patch:
+            patch.setattr("tomolive.stream.segments.os.fdatasync", full)
+            for name, doc in make_run(3):
+                publish(name, doc)
+            wait_for(lambda: "No space left" in hub.hub.exchange.full)
+        assert publish.flush(TIMEOUT)
+    assert hub.hub.journal.head == 6
+
+
 def test_a_journal_has_one_hub(hub, tmp_path):
     """A second hub on the same journal is refused, so that no two write to it."""
     any_port = "127.0.0.1:0"

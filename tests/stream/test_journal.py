@@ -10,6 +10,7 @@ import pytest
 from tomolive.errors import JournalError
 from tomolive.stream import inspection, records
 from tomolive.stream.codec import encode
+from tomolive.stream.cursors import Cursors
 from tomolive.stream.index import Batch
 from tomolive.stream.journal import Journal
 from tomolive.stream.messages import Position
@@ -295,6 +296,70 @@ def test_a_failed_append_leaves_nothing(open_journal, make_run, monkeypatch):
     append(journal, run[5:], first_seq=6)
     crash(journal)
     assert numbers(open_journal()) == list(range(1, len(run) + 1))
+
+
+def test_a_failed_sync_leaves_nothing(open_journal, make_run, monkeypatch):
+    """What could not be forced to the disk is taken back, with the reason; later documents go in."""
+    run = make_run(10)
+    journal = open_journal(fsync="always")
+    append(journal, run[:5])
+    size = journal.size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", _full)
+        with pytest.raises(JournalError, match="No space left"):
+            append(journal, run[5:6], first_seq=6)
+    assert segments(journal)[-1].stat().st_size == size
+    append(journal, run[5:], first_seq=6)
+    crash(journal)
+    assert numbers(open_journal(fsync="always")) == list(range(1, len(run) + 1))
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_a_segment_that_cannot_be_sealed_stays_the_last(open_journal, make_run, monkeypatch, call):
+    """A disk that fails when a new segment begins makes the append fail, and nothing else."""
+    run = make_run(60)
+    journal = open_journal()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, _full)
+        with pytest.raises(JournalError, match="No space left"):
+            append(journal, run)
+    assert len(segments(journal)) == 1
+    had = journal.head
+    append(journal, run[had:], first_seq=had + 1)
+    assert numbers(journal) == list(range(1, len(run) + 1))
+
+
+def _full(_fd: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "epochs": 5}'])
+def test_a_damaged_header_can_be_repaired(open_journal, make_run, content):
+    """The hub says what to do, check finds it, repair begins a new epoch that has every document."""
+    run = make_run(50)
+    journal = open_journal()
+    append(journal, run)
+    before = journal.position
+    journal.close()
+    (journal.folder / "journal.json").write_text(content)
+    with pytest.raises(JournalError, match=r"journal\.json is damaged .*journal repair"):
+        Journal(journal.folder)
+    assert "journal.json" in inspection.check(journal.folder).header
+    inspection.repair(journal.folder)
+    assert not inspection.check(journal.folder).header
+    again = open_journal()
+    assert again.epochs.current != before.epoch
+    assert numbers(again) == list(range(1, len(run) + 1))
+    assert again.resume(before) == (0, 0)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 5}', '{"name": ["epoch", "x"]}'])
+def test_damaged_cursors_are_set_aside(tmp_path, content, caplog):
+    """The hub starts without them, and an error says so."""
+    (tmp_path / "cursors.json").write_text(content)
+    assert Cursors(tmp_path).items() == []
+    assert "cursors.json.damaged" in caplog.text
+    assert (tmp_path / "cursors.json.damaged").read_text() == content
 
 
 def test_records_keep_their_frames():

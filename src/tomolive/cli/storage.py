@@ -3,10 +3,14 @@
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tomolive import service
+
+if TYPE_CHECKING:
+    from tomolive.stream.inspection import Report
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -24,9 +28,10 @@ def journal_check(folder: Path) -> None:
 
     report = inspection.check(folder)
     click.echo(f"{report.documents} documents, {report.size} bytes, {report.segments} segments")
-    for damage in report.damage:
-        click.echo(str(damage))
-    if report.damage:
+    faults = _faults(report)
+    for fault in faults:
+        click.echo(fault)
+    if faults:
         sys.exit(1)
     click.echo("all records are sound")
 
@@ -39,16 +44,21 @@ def journal_repair(folder: Path, yes: bool) -> None:
     from tomolive.stream import inspection
 
     report = inspection.check(folder)
-    for damage in report.damage:
-        click.echo(str(damage))
-    if not report.damage:
+    faults = _faults(report)
+    for fault in faults:
+        click.echo(fault)
+    if not faults:
         click.echo("all records are sound, nothing to repair")
         return
     lost = sum(damage.lost for damage in report.damage)
-    if not yes:
+    if lost and not yes:
         click.confirm(f"Give up {lost} documents?", abort=True)
     inspection.repair(folder)
     click.echo(f"repaired; {lost} documents are lost, the damaged files are kept as *.damaged")
+
+
+def _faults(report: "Report") -> list[str]:
+    return [*([report.header] if report.header else []), *map(str, report.damage)]
 
 
 @click.group()

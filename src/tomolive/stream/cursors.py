@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from tomolive.errors import JournalError
-from tomolive.stream.index import write_atomically
+from tomolive.stream.atomic import set_aside, write_atomically
 from tomolive.stream.messages import Position
 
 log = logging.getLogger(__name__)
@@ -17,13 +17,23 @@ class Cursors:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "cursors.json"
         self._changed = False
+        self._cursors = self._read()
+
+    def _read(self) -> dict[str, Position]:
         try:
             kept = json.loads(self._path.read_text())
+            return {str(name): Position(str(epoch), int(offset)) for name, (epoch, offset) in kept.items()}
         except FileNotFoundError:
-            kept = {}
-        except (OSError, ValueError) as error:
-            raise JournalError(f"cannot read {self._path}: {error}") from None
-        self._cursors = {name: Position(epoch, offset) for name, (epoch, offset) in kept.items()}
+            return {}
+        except (ValueError, TypeError, AttributeError) as error:
+            aside = set_aside(self._path)
+            log.error(
+                "%s is damaged (%s) and set aside as %s: consumers with names begin at the oldest document, "
+                "unless they still run", self._path, error, aside.name,
+            )  # fmt: skip
+            return {}
+        except OSError as error:
+            raise JournalError(f"cannot read {self._path}: {error.strerror}") from None
 
     def get(self, name: str) -> Position | None:
         """Return where the consumer ``name`` goes on; None if it never was here."""

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomolive.errors import JournalError
+from tomolive.stream.atomic import set_aside, write_atomically
 from tomolive.stream.messages import Position
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class DamagedEpochsError(JournalError):
+    """``journal.json`` holds something else than it should."""
 
 
 @dataclass
@@ -32,13 +37,29 @@ class Epochs:
         path = folder / "journal.json"
         try:
             state = json.loads(path.read_text())
+            if state["format"] != 1:
+                raise JournalError(f"{path}: format {state['format']!r}, this version knows 1")
+            return cls(path, [(str(e), int(o)) for e, o in state["epochs"]], state["clean"], state["boot"])
         except FileNotFoundError:
             return cls(path, [], clean=True, boot=_boot())
-        except (OSError, ValueError) as error:
-            raise JournalError(f"cannot read {path}: {error}") from None
-        if state.get("format") != 1:
-            raise JournalError(f"{path}: format {state.get('format')!r}, this version knows 1")
-        return cls(path, [(e, o) for e, o in state["epochs"]], state["clean"], state["boot"])
+        except OSError as error:
+            raise JournalError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedEpochsError(
+                f"{path} is damaged ({type(error).__name__}: {error}); `tomolive journal repair {folder}` "
+                "makes it again"
+            ) from None
+
+    @classmethod
+    def make_again(cls, folder: Path) -> None:
+        """Set a damaged ``journal.json`` aside, and begin a new epoch that holds every document.
+
+        A consumer that was in another one then gets the journal from its oldest document on: what it had
+        may come twice, nothing is left out.
+        """
+        path = folder / "journal.json"
+        set_aside(path)
+        cls(path, [(uuid.uuid4().hex, 0)], clean=True, boot=_boot())._write()
 
     @property
     def current(self) -> str:
@@ -67,9 +88,10 @@ class Epochs:
 
     def _write(self) -> None:
         state = {"format": 1, "epochs": self.begun, "clean": self.clean, "boot": self.boot}
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(state))
-        fresh.replace(self.path)
+        try:
+            write_atomically(self.path, state)
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror}; is there room?") from None
 
 
 def _boot() -> str:

@@ -28,7 +28,7 @@ _MESSAGES_A_PEER = 8
 """That wait to be taken in: each may have the size of the largest document."""
 _IDLE_MS = 250
 _STUCK_SECONDS = 10.0
-_SAVE_SECONDS = 0.05
+_SAVE_SECONDS = 0.5
 _CHORES_SECONDS = 1.0
 _STOCK_DOCUMENTS = 256
 _ALL = Rights()
@@ -72,13 +72,16 @@ class Hub:
             keep_bytes=settings.keep_bytes,
             keep_seconds=settings.keep_seconds,
         )
-        self._cursors = Cursors(settings.journal)
-        self.exchange = Exchange(
-            self.journal, self._cursors, limits=settings.limits, on_refused=SideLog(settings.journal).write
-        )
         self._stop = threading.Event()
         self._context = zmq.Context()
         try:
+            self._cursors = Cursors(settings.journal)
+            self.exchange = Exchange(
+                self.journal,
+                self._cursors,
+                limits=settings.limits,
+                on_refused=SideLog(settings.journal).write,
+            )
             self._bind(settings)
         except BaseException:
             self._context.destroy(linger=0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tomolive.errors import CodecError, JournalError
 from tomolive.stream import records
+from tomolive.stream.atomic import write_atomically
 from tomolive.stream.codec import decode
 from tomolive.stream.segments import survey
 
@@ -142,10 +143,3 @@ def read_index(first: int, path: Path) -> tuple[Segment, Publishers] | None:
         return Segment(first, path, index["count"], index["size"], marks, index["runs"]), publishers
     except (OSError, ValueError, LookupError, TypeError):  # it can be made again from the segment
         return None
-
-
-def write_atomically(path: Path, content: object) -> None:
-    """Replace ``path`` by ``content`` as JSON; a reader sees the old or the new one, whole."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(content))
-    fresh.replace(path)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
+from tomolive.stream.atomic import sync_directory
+from tomolive.stream.epochs import DamagedEpochsError, Epochs
 from tomolive.stream.index import index_path
 from tomolive.stream.journal import lock
 from tomolive.stream.records import Stretch
-from tomolive.stream.segments import segments_in, survey, sync_directory
+from tomolive.stream.segments import segments_in, survey
 
 _NOBODY = bytes(16)
 
@@ -50,6 +52,8 @@ class Report:
     documents: int
     size: int
     damage: tuple[Damage, ...]
+    header: str = ""
+    """What is wrong with ``journal.json``; empty if it is sound."""
 
 
 def check(folder: Path) -> Report:
@@ -80,6 +84,8 @@ def repair(folder: Path) -> Report:
     fd = lock(folder)
     try:
         report = _check(folder)
+        if report.header:
+            Epochs.make_again(folder)
         for path in sorted({damage.path for damage in report.damage}):
             _mend(path, [damage for damage in report.damage if damage.path == path])
         return report
@@ -102,7 +108,15 @@ def _check(folder: Path) -> Report:
         damage += _damage_of(path, first, wanted, pieces)
         documents += sum(piece.count for piece in pieces)
         size += path.stat().st_size
-    return Report(len(found), documents, size, tuple(damage))
+    return Report(len(found), documents, size, tuple(damage), _fault_of_header(folder))
+
+
+def _fault_of_header(folder: Path) -> str:
+    try:
+        Epochs.open(folder)
+    except DamagedEpochsError as error:
+        return str(error)
+    return ""
 
 
 def _damage_of(path: Path, first: int, wanted: int | None, pieces: list[Stretch]) -> Iterator[Damage]:

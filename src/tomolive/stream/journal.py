@@ -6,6 +6,7 @@ described in docs/reference/journal.md.
 """
 
 import bisect
+import contextlib
 import fcntl
 import logging
 import os
@@ -19,7 +20,7 @@ from tomolive.stream import records
 from tomolive.stream.epochs import Epochs
 from tomolive.stream.index import Batch, Publishers, Segment, index_path, read_index, scan, write_index
 from tomolive.stream.messages import Position
-from tomolive.stream.segments import SegmentFile, segment_name, segments_in, sync_directory
+from tomolive.stream.segments import SegmentFile, segment_name, segments_in
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +135,8 @@ class Journal:
         segment = self._segments[-1]
         if segment.size and segment.size + batch.size > self._segment_bytes:
             segment = self._turn()
-        self._file.append(b"".join(batch.parts) if len(batch.parts) > 1 else batch.parts[0])
-        if self._fsync == "always":
-            self._file.sync()
+        data = b"".join(batch.parts) if len(batch.parts) > 1 else batch.parts[0]
+        self._file.append(data, durable=self._fsync == "always")
         self._dirty = True
         segment.extend(batch)
         self._note(batch.publishers)
@@ -147,23 +147,36 @@ class Journal:
         fresh = Segment(sealed.end, self.folder / "segments" / segment_name(sealed.end))
         file = SegmentFile(fresh.path)
         try:
-            write_index(sealed, self.publishers)
-        except OSError as error:
+            self._seal(sealed)
+        except JournalError:
             file.close()
-            fresh.path.unlink()
-            raise JournalError(f"cannot write the index of {sealed.path}: {error.strerror}") from None
+            with contextlib.suppress(OSError):  # an empty segment does no harm
+                fresh.path.unlink()
+            raise
         with self._turning:
-            if self._fsync != "never":
-                self._file.sync()
-                sync_directory(fresh.path.parent)
             self._file.close()
             self._file = file
         self._segments.append(fresh)
         self.retain()
         return fresh
 
+    def _seal(self, segment: Segment) -> None:
+        """Write the index of the last segment, once the disk has what it promises."""
+        if self._fsync != "never":
+            self.sync()
+        try:
+            write_index(segment, self.publishers)
+        except OSError as error:
+            raise JournalError(f"cannot write the index of {segment.path}: {error.strerror}") from None
+
     def retain(self) -> None:
-        """Let go of the oldest segments beyond the size or age that is kept."""
+        """Let go of the oldest segments beyond the size or age that is kept; what cannot go stays."""
+        try:
+            self._let_go()
+        except OSError as error:
+            log.error("journal: cannot remove %s: %s", error.filename, error.strerror)
+
+    def _let_go(self) -> None:
         oldest_wanted = time.time() - self._keep_seconds if self._keep_seconds else 0.0
         while len(self._segments) > 1:
             oldest = self._segments[0]
@@ -171,8 +184,8 @@ class Journal:
             if not too_much and oldest.path.stat().st_mtime >= oldest_wanted:
                 return
             log.info("journal: documents %d to %d are no longer kept", oldest.first, oldest.end - 1)
+            oldest.path.unlink(missing_ok=True)
             del self._segments[0]
-            oldest.path.unlink()
             index_path(oldest.path).unlink(missing_ok=True)
 
     # ---- read
@@ -214,7 +227,11 @@ class Journal:
         """Return when everything appended is on the disk."""
         with self._turning:
             self._dirty = False
-            self._file.sync()
+            try:
+                self._file.sync()
+            except JournalError:
+                self._dirty = True
+                raise
 
     def close(self) -> None:
         """Seal the journal, so that the next opening need not read it."""
@@ -224,14 +241,10 @@ class Journal:
         if self._syncer.ident:
             self._syncer.join()
         try:
-            write_index(self._segments[-1], self.publishers)
-            if self._fsync != "never":
-                self.sync()
+            self._seal(self._segments[-1])
             self.epochs.end()
-        except OSError as error:
-            log.warning(
-                "journal: not closed cleanly (%s); it will be checked when it is opened", error.strerror
-            )
+        except (OSError, JournalError) as error:
+            log.warning("journal: not closed cleanly (%s); it will be checked when it is opened", error)
         self._file.close()
         os.close(self._lock_fd)
 
@@ -240,8 +253,8 @@ class Journal:
             if self._dirty:
                 try:
                     self.sync()
-                except OSError as error:
-                    log.error("journal: cannot sync %s: %s", self._file.path, error.strerror)
+                except JournalError as error:
+                    log.error("journal: %s", error)
 
     def _open_segments(self) -> list[Segment]:
         folder = self.folder / "segments"

@@ -1,5 +1,6 @@
 """A file of records that only grows, and never keeps half of what was appended."""
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -23,8 +24,8 @@ class SegmentFile:
             raise JournalError(f"cannot open {path}: {error.strerror}") from None
         self.size = os.fstat(self._fd).st_size
 
-    def append(self, data: Buffer) -> None:
-        """Write ``data`` behind the end.
+    def append(self, data: Buffer, *, durable: bool = False) -> None:
+        """Write ``data`` behind the end; if ``durable``, return when it is on the disk.
 
         Raises
         ------
@@ -36,8 +37,11 @@ class SegmentFile:
             written = os.pwrite(self._fd, data, end)
             while written < size:
                 written += os.pwrite(self._fd, memoryview(data)[written:], end + written)
+            if durable:
+                os.fdatasync(self._fd)
         except OSError as error:
-            os.ftruncate(self._fd, end)
+            with contextlib.suppress(OSError):  # what remains there is written over, or cut off at opening
+                os.ftruncate(self._fd, end)
             raise JournalError(f"cannot write {self.path}: {error.strerror}") from None
         self.size = end + size
 
@@ -51,8 +55,17 @@ class SegmentFile:
         self.size = size
 
     def sync(self) -> None:
-        """Return when everything is on the disk."""
-        os.fdatasync(self._fd)
+        """Return when everything is on the disk.
+
+        Raises
+        ------
+        JournalError
+            if the disk fails.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror}") from None
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -71,15 +84,6 @@ def survey(path: Path) -> list[Stretch]:
         memoryview(mapped) as view,
     ):
         return list(stretches(view))
-
-
-def sync_directory(path: Path) -> None:
-    """Make new, renamed and deleted names in a folder last."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def segment_name(first: int) -> str:
