@@ -1,5 +1,6 @@
 """``tomolive live``."""
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +11,10 @@ import click
 
 from tomolive import service
 from tomolive.cli.catalog import parse_mounts
-from tomolive.config import Settings
+from tomolive.config import FilesSettings, Settings
 from tomolive.errors import AddressError, SettingsError
+
+log = logging.getLogger(__name__)
 
 _HUB_TIMEOUT_S = 10.0
 
@@ -65,6 +68,7 @@ def live(
     from tomolive.stream.dispatcher import RemoteDispatcher
 
     check_filter(settings.live.filter)
+    _check_folders(settings.files)
     rules = [*map(load_rules, rule_files), *shipped_rules()]
     folder = prepare_results(Path(settings.live.results))
     # Without --mount the documents' paths are true here, but only folders that were named are read.
@@ -173,6 +177,16 @@ def _settings(
             "live": settings.live.model_copy(update={k: v for k, v in given.items() if v is not None}),
         }
     )
+
+
+def _check_folders(files: FilesSettings) -> None:
+    """Say now that no image can be read, instead of when the first one is announced."""
+    here = [*files.mounts.values(), *files.roots]
+    if not here:
+        log.warning("no image can be read: name the folder that detectors write to with --root or --mount")
+    for folder in here:
+        if not Path(folder).is_dir():
+            raise SettingsError(f"there is no folder {folder}: correct --root or --mount")
 
 
 def _address(text: str) -> str:

@@ -1,6 +1,7 @@
 """Child processes that say when they serve, and that all end when their parent does."""
 
 import ctypes
+import math
 import os
 import select
 import signal
@@ -121,16 +122,19 @@ class Services:
         self._running.append(service)
         return service
 
-    def wait(self, service: Service) -> int:
+    def wait(self, service: Service, timeout: float = math.inf) -> int:
         """Wait for ``service`` to end while all the others must live on; return its exit code.
 
         Raises
         ------
         ServiceFailedError
-            if another service ends meanwhile.
+            if another service ends meanwhile, or the time (seconds) is up.
         """
+        deadline = time.monotonic() + timeout
         while (code := service.process.poll()) is None:
             self.check(may_end=service)
+            if time.monotonic() > deadline:
+                raise ServiceFailedError(f"{service.name} did not end within {timeout:.0f} s: {service.log}")
             time.sleep(0.05)
         self._running.remove(service)
         return code
