@@ -406,6 +406,42 @@ def test_a_scan_without_stop_document(live, scan_of):
     assert_same(final.pictures, offline(two))
 
 
+def test_a_scan_that_goes_on_after_a_silence(live, scan_of):
+    """While another scan runs, a silent one is written but not forgotten: what still comes of it is taken."""
+    one, two = scan_of.Scan(), scan_of.Scan()
+    runs = live(silence=0.0)
+    found = []
+
+    def look():
+        runs.feeder.be_idle()
+        found.append(runs.summary(one.uid))
+
+    first = [*one.opening, *one.level("darks"), *one.level("flats"), *one.turn(0, 30)]
+    second = [*two.opening, look, *two.level("darks"), *two.level("flats"), *two.turn(0, 60)]
+    runs.feeder.items = [*first, *second, *one.turn(30, 60), look, two.run.stop(), one.run.stop()]
+    runs.run()
+    assert [s["frames"]["received"] for s in found] == [30, 60]
+    assert found[0]["outcome"] == "no stop document"
+    for scan in (one, two):
+        summary = runs.summary(scan.uid)
+        assert (summary["outcome"], summary["frames"]["received"]) == ("success", 60)
+        assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, offline(scan))
+
+
+def test_silent_scans_do_not_pile_up(live, scan_of, monkeypatch):
+    """Of many scans that were broken off only the newest few are held in memory."""
+    monkeypatch.setattr("tomolive.live.worker.SILENT_KEPT", 2)
+    scans = [scan_of.Scan(projections=5) for _ in range(5)]
+    runs = live(silence=0.0)
+    held = []
+    for scan in scans:
+        runs.feeder.items += [*scan.opening, *scan.level("flats"), *scan.turn(0, 4), runs.feeder.be_idle]
+    runs.feeder.items.append(lambda: held.extend(runs.worker._open))
+    runs.run()
+    assert held == [scan.uid for scan in scans[-3:]]
+    assert [runs.summary(scan.uid)["frames"]["received"] for scan in scans] == [4] * 5
+
+
 def test_stopping_in_the_middle_of_a_scan(live, scan_of):
     """What is there when the process is stopped is written."""
     scan = scan_of.Scan()

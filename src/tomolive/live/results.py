@@ -31,11 +31,13 @@ class Results:
 
     @property
     def stale(self) -> list[Watched]:
-        """Ended scans that have changed since their results were written."""
+        """Scans that have changed since their results were written."""
         return list(self._stale.values())
 
     def put_off(self, watched: Watched) -> None:
-        """Write the results of an ended scan again, once nothing has been changed for a while."""
+        """Write the results again, if they have been, once nothing has been changed for a while."""
+        if not (watched.scan.closed or watched.silent):
+            return
         watched.stale_since = time.monotonic()
         self._stale[watched.scan.run_uid] = watched
 
@@ -44,7 +46,10 @@ class Results:
         since = time.monotonic() - (QUIET_S if quiet is None else quiet)
         due = [w for w in self.stale if w.stale_since is not None and w.stale_since <= since]
         for watched in due:
-            self.write(watched)
+            if watched.scan.closed or watched.silent:
+                self.write(watched)
+            else:  # more of it has come: its end will write it
+                del self._stale[watched.scan.run_uid]
         return bool(due)
 
     def write(self, watched: Watched) -> None:

@@ -28,6 +28,8 @@ class Watched:
     to_final: float | None = None
     words: list[str] = field(default_factory=list)
     """The newest problems."""
+    silent: bool = False
+    """Results were written because nothing came any more; whatever comes after all makes this False."""
     stale_since: float | None = None
     """When it was last changed after its results were written."""
 

@@ -34,6 +34,8 @@ from tomolive.live.tomogram import SLICES, Tomogram
 log = logging.getLogger(__name__)
 
 SILENCE_S = 60.0
+SILENT_KEPT = 3
+"""Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
 
 
@@ -66,7 +68,7 @@ class LiveReconstruction:
     earlier
         returns a dispatcher that begins at the run with the given uid; for darks and flats of earlier runs.
     silence
-        seconds without a document after which a scan counts as broken off, once another has begun.
+        seconds without a document after which what there is of a scan is written, once another has begun.
     """
 
     def __init__(
@@ -121,19 +123,17 @@ class LiveReconstruction:
 
     def _document(self, name: str, doc: dict[str, Any]) -> None:
         available = self._backlog.take(self._dispatcher.behind, time.monotonic())
-        watched = self._watched(doc)
+        watched = self._hear(self._run_of(doc))
         announced = len(watched.scan.announced) if watched else 0
         outputs = self._reader.document(name, doc)
         if name == "start" and (scan := self._reader.scan(doc["uid"])):
             self._begin(scan)
         self._take(outputs)
         if watched:
-            watched.heard = time.monotonic()
             if len(watched.scan.announced) > announced:
                 watched.announced = available
             if name == "stop":
                 self._end(watched)
-            self._publication.retell = True
         self._tick()
 
     def _frames(self, frames: Frames) -> None:
@@ -151,7 +151,7 @@ class LiveReconstruction:
     def _idle(self) -> None:
         if self._earlier:
             self._take(self._earlier.take())
-        self._close_silent()
+        self._write_silent()
         self._tell_silence()
         self._tick()
         self._publication.retell |= self._results.write_stale()
@@ -169,15 +169,16 @@ class LiveReconstruction:
             if uid not in self._references and self._earlier:
                 self._earlier.ask(uid)
 
-    def _watched(self, doc: dict[str, Any]) -> Watched | None:
+    def _run_of(self, doc: dict[str, Any]) -> str:
         if "run_start" in doc:
-            return self._open.get(doc["run_start"])
+            return doc["run_start"]
         scan = self._reader.scan_of(doc.get("descriptor", ""))
-        return self._open.get(scan.run_uid) if scan else None
+        return scan.run_uid if scan else ""
 
     def _hear(self, run_uid: str) -> Watched | None:
+        """Return the open scan of a run, of which something has come."""
         if watched := self._open.get(run_uid):
-            watched.heard = time.monotonic()
+            watched.heard, watched.silent = time.monotonic(), False
             self._publication.retell = True
         return watched
 
@@ -185,11 +186,25 @@ class LiveReconstruction:
         scan = watched.scan
         return bool(scan.planned) and len(scan.received) + len(scan.missing) >= scan.planned
 
-    def _close_silent(self) -> None:
-        """End scans that went silent without a stop document, once another one has begun."""
+    def _write_silent(self) -> None:
+        """Write what there is of scans that went silent without a stop document, once another one has begun.
+
+        They stay open: what still comes of them, of a slow scan beside a fast one, is taken as before. Since
+        most of them were broken off, only a few are kept.
+        """
         for watched in list(self._open.values()):
-            if watched is not self._current and time.monotonic() - watched.heard > self._silence:
-                self._end(watched)
+            silence = time.monotonic() - watched.heard
+            if watched is self._current or watched.silent or silence <= self._silence:
+                continue
+            watched.silent = True
+            scan = watched.scan
+            log.info("run %s: nothing has come for %.0f s, and it has not ended", scan.run_uid, silence)
+            self._finish(watched)
+            if scan.takes_projections:
+                self._results.write(watched)
+        silent = sorted((w for w in self._open.values() if w.silent), key=lambda w: w.heard)
+        for watched in silent[:-SILENT_KEPT]:
+            self._end(watched)
 
     def _tell_silence(self) -> None:
         """Have the status say, now and then, for how long nothing has come."""
@@ -266,8 +281,7 @@ class LiveReconstruction:
             if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tomogram.references_changed()
                 self._publication.redraw = True
-                if watched.scan.closed:
-                    self._results.put_off(watched)
+                self._results.put_off(watched)
 
     def _known(self) -> list[Watched]:
         """Return the scans whose projections are held, each once."""
@@ -313,8 +327,7 @@ class LiveReconstruction:
         if wish.plane in SLICES and wish.position is not None:
             self._positions[wish.plane] = wish.position
         self._publication.redraw = True
-        if watched.scan.closed:
-            self._results.put_off(watched)
+        self._results.put_off(watched)
         return True
 
     def _asked_of(self, wish: Wish) -> Watched | None:
