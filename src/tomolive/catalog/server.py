@@ -220,14 +220,22 @@ class CatalogServer:
     def _application(self) -> Any:
         from tiled.catalog.adapter import DatabaseInitializationError
         from tiled.server.app import build_app_from_config
+        from tiled.server.settings import get_settings
 
-        settings = configuration_in(self.directory, self.readable, self._databases)
-        settings["authentication"] = {"single_user_api_key": self.api_key}
+        configured = configuration_in(self.directory, self.readable, self._databases)
+        configured["authentication"] = {"single_user_api_key": self.api_key}
         try:
-            return build_app_from_config(settings)
+            application = build_app_from_config(configured)
         except (DatabaseInitializationError, sqlite3.Error) as error:
             reason = str(error).strip().splitlines()[-1]
             raise CatalogError(f"cannot open the catalog in {self.directory}: {reason}") from None
+        # Tiled keeps one object of settings for the whole process: the key of the newest server in it would
+        # be that of all of them.
+        own = application.dependency_overrides[get_settings]().model_copy(
+            update={"single_user_api_key": self.api_key}, deep=True
+        )
+        application.dependency_overrides[get_settings] = lambda: own
+        return application
 
     def __enter__(self) -> "CatalogServer":
         return self.start()
