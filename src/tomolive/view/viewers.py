@@ -32,20 +32,22 @@ class PictureCache:
     """Encodes each picture once, however many watch it."""
 
     def __init__(self) -> None:
-        self._encoded: dict[tuple[str, int], tuple[Picture, bytes]] = {}
+        self._encoded: dict[str, tuple[Picture, dict[int, bytes]]] = {}
+        """Plane -> its newest picture, and its message for each binning."""
         self._lock = asyncio.Lock()
 
     async def encode(self, picture: Picture, snapshot_version: int, binning: int) -> bytes:
-        """Return the binary message of ``picture``."""
-        key = (picture.plane, binning)
+        """Return the binary message of ``picture``; what is kept of an older one of its plane is dropped."""
         async with self._lock:
-            cached = self._encoded.get(key)
-            if cached is None or cached[0] is not picture:
-                body = await anyio.to_thread.run_sync(
+            known, bodies = self._encoded.get(picture.plane, (None, {}))
+            if known is not picture:
+                bodies = {}
+                self._encoded[picture.plane] = (picture, bodies)
+            if binning not in bodies:
+                bodies[binning] = await anyio.to_thread.run_sync(
                     protocol.encode_picture, picture, snapshot_version, binning
                 )
-                cached = self._encoded[key] = (picture, body)
-        return cached[1]
+            return bodies[binning]
 
 
 @dataclass(eq=False)
