@@ -1,13 +1,17 @@
 """The served page: API, WebSocket, who may control, and what a hostile or slow client cannot do."""
 
+import asyncio
 import collections
+import gc
 import io
 import json
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -18,8 +22,9 @@ from websockets.sync.client import connect
 
 from tomolive.errors import AddressError
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import SnapshotStore, Status
+from tomolive.live.snapshot import Picture, SnapshotStore, Status
 from tomolive.view.server import create_app, serve
+from tomolive.view.viewers import PictureCache
 
 TIMEOUT = 30
 
@@ -245,6 +250,57 @@ def test_other_sites_may_not_connect(page_server: Any) -> None:
         pass
     with watching(page_server.url, origin=page_server.url.rstrip("/")) as line:
         assert line.hello["control"] is True
+
+
+@pytest.mark.parametrize("host", ["evil.test", "evil.test:80", "127.0.0.1.evil.test", "10.1.2.3", "[::2]:9"])
+def test_a_foreign_name_for_this_machine_reads_nothing(page_server: Any, scan: Any, host: str) -> None:
+    """A page whose name was pointed at 127.0.0.1 is refused on every route and the WebSocket."""
+    scan.publish(40)
+    for path in ("", "api/state", "api/slices/xy.npy", "api/runs", "healthz", "metrics", "static/main.js"):
+        reply = httpx.get(page_server.url + path, headers={"host": host})
+        assert (reply.status_code, len(reply.content) < 300) == (403, True), path
+    lines = (
+        f"GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    address = urlsplit(page_server.url)
+    with socket.create_connection((address.hostname, address.port), TIMEOUT) as line:
+        line.sendall(lines.encode())
+        assert line.recv(4096).split()[1] == b"403"
+
+
+@pytest.mark.parametrize("host", ["localhost:9999", "127.0.0.1", "[::1]:8080", "LOCALHOST"])
+def test_a_tunnel_to_this_machine_reads(page_server: Any, scan: Any, host: str) -> None:
+    """Through an SSH tunnel the port is another one; the page is served and may be controlled."""
+    scan.publish(40)
+    headers = {"host": host}
+    assert httpx.get(page_server.url + "api/state", headers=headers).status_code == 200
+    assert httpx.post(page_server.url + "api/center", json={"center": 5}, headers=headers).status_code == 202
+
+
+def test_with_a_token_a_proxy_may_serve_the_page_by_its_name(serve_page: Any, scan: Any) -> None:
+    """With a token, a proxy on this machine may pass on the name that it is known by."""
+    url = serve_page(token="open sesame").url
+    assert httpx.get(url + "api/state", headers={"host": "beamline.test"}).status_code == 200
+
+
+def test_encoded_pictures_do_not_outlive_their_pixels() -> None:
+    """Of a plane only the newest picture is kept, in whatever sizes it was asked for."""
+    pictures = [Picture("xy", np.zeros((64, 64), np.float32), 0, version) for version in range(1, 30)]
+    alive = [weakref.ref(picture) for picture in pictures]
+    cache = PictureCache()
+
+    async def watch() -> None:
+        for binning in range(1, 30):
+            picture = pictures.pop(0)
+            full = await cache.encode(picture, 1, 1)
+            assert await cache.encode(picture, 1, 1) is full
+            await cache.encode(picture, 1, binning)
+
+    asyncio.run(watch())
+    gc.collect()
+    assert [there() is not None for there in alive] == [False] * 28 + [True]
 
 
 def test_pixels_that_are_no_numbers_reach_the_page_marked(page_server: Any, scan: Any) -> None:

@@ -1,16 +1,19 @@
 """Who may look and who may control, and the headers that keep other sites out.
 
-Without a token only someone on this machine controls, and only through a page that this machine served: the
-Host header must name the loopback, or a foreign page whose name was pointed at 127.0.0.1 would control too.
+Without a token only someone on this machine controls, and what is served on the loopback is for this machine:
+its Host header must name it, or a foreign page whose name was pointed at 127.0.0.1 (DNS rebinding) would read
+and control. An SSH tunnel to localhost passes, whatever its port.
 """
 
 import hmac
 import ipaddress
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -32,6 +35,16 @@ class Access:
 
     token: str | None = None
     read_only: bool = False
+
+    def reachable_as(self, server: str, host: str) -> bool:
+        """Return whether someone who called the address ``server`` may call it by this Host header.
+
+        Browsers always send one, so that a request without it is none of theirs.
+        """
+        if self.token is not None or not host or not _is_loopback(server):
+            return True
+        name = _hostname(host)
+        return _is_loopback(name) or name == socket.gethostname().lower()
 
     def refusal(self, client: str, host: str, token: str) -> str:
         """Return why this client may not control, or an empty string if it may."""
@@ -75,6 +88,26 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, add_headers if scope["type"] == "http" else send)
+
+
+class KnownHosts:
+    """Refuse requests and WebSockets that call this machine by a foreign name."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on to the application, or refuse."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        server, host = (scope.get("server") or ("",))[0], Headers(scope=scope).get("host", "")
+        if self._access.reachable_as(server, host):
+            return await self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008, "reason": "foreign Host"})
+        reason = f"this page is not served as {_hostname(host)[:80]!r}; open it as localhost, or use a token"
+        return await JSONResponse({"error": reason}, 403)(scope, receive, send)
 
 
 def _hostname(netloc: str) -> str:

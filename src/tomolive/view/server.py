@@ -24,7 +24,7 @@ from tomolive.errors import AddressError
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.view import protocol
-from tomolive.view.access import Access, SecurityHeaders, same_origin
+from tomolive.view.access import Access, KnownHosts, SecurityHeaders, same_origin
 from tomolive.view.api import Api
 from tomolive.view.runs import FinishedRuns
 from tomolive.view.viewers import Audience
@@ -102,7 +102,7 @@ def create_app(
             Route("/metrics", _metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders), Middleware(KnownHosts, access=access)],
         lifespan=lifespan,
     )
 
