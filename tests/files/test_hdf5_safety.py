@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tomolive.errors import OutsideRootsError, UnknownLayoutError
 from tomolive.files.locate import Locator
 from tomolive.files.readers.base import NotReadyError, Source
 from tomolive.files.readers.hdf5 import Hdf5Reader
@@ -151,3 +152,70 @@ def test_a_file_behind_a_link_may_grow(writer, reader, tmp_path, frames_of):
     assert frames_of(camera.read(0, 4)) == [7, 7]
     detector.do("data.resize(6, axis=0); data[2:6] = 8; data.flush()")
     assert frames_of(camera.read(2, 6)) == [8, 8, 8, 8]
+
+
+def virtual(path: Path, source: Path, name: str = "d") -> Path:
+    """Make a file with a dataset that is another one's."""
+    with h5py.File(path, "w", libver="latest") as file:
+        layout = h5py.VirtualLayout((1, 8, 8), "u1")
+        layout[:] = h5py.VirtualSource(str(source), name, shape=(1, 8, 8))
+        file.create_virtual_dataset("d", layout)
+    return path
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("way", ["storage", "link", "group", "soft link"])
+def test_a_virtual_dataset_does_not_lead_outside_by_detours(reader, tmp_path, way, levels):
+    """Its source keeps its values outside of the roots, or is itself only a link."""
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "secret.raw").write_bytes(bytes(64))
+    with h5py.File(outside / "secret.h5", "w", libver="latest") as file:
+        file["group/d"] = np.zeros((1, 8, 8), "u1")
+    name = {"group": "g/d", "soft link": "s"}.get(way, "d")
+    with h5py.File(tmp_path / "source.h5", "w", libver="latest") as file:
+        if way == "storage":
+            file.create_dataset("d", (1, 8, 8), "u1", external=[(str(outside / "secret.raw"), 0, 64)])
+        elif way == "link":
+            file["d"] = h5py.ExternalLink(str(outside / "secret.h5"), "group/d")
+        else:
+            file["g"] = h5py.ExternalLink(f"../{outside.name}/secret.h5", "group")
+            file["s"] = h5py.SoftLink("/g/d")
+    path = tmp_path / "source.h5"
+    for level in range(levels):
+        path = virtual(tmp_path / f"{level}.h5", path, "d" if level else name)
+    with pytest.raises(OutsideRootsError):
+        reader(path.name).read(0, 1)
+
+
+def test_a_link_is_not_opened_before_it_is_confined(reader, tmp_path):
+    """A named pipe outside the roots would block whoever opens it; here it is refused by its path."""
+    outside = tmp_path.parent / f"{tmp_path.name}-pipe"
+    os.mkfifo(outside)
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file["d"] = h5py.ExternalLink(str(outside), "d")
+    with pytest.raises(OutsideRootsError):
+        reader().read(0, 1)
+
+
+def test_virtual_datasets_and_links_inside_the_roots_are_read(reader, tmp_path):
+    """At several levels, through a group that lies in another file."""
+    truth = np.arange(64, dtype="u1").reshape(1, 8, 8)
+    with h5py.File(tmp_path / "data.h5", "w", libver="latest") as file:
+        file["group/d"] = truth
+    with h5py.File(tmp_path / "source.h5", "w", libver="latest") as file:
+        file["g"] = h5py.ExternalLink("data.h5", "group")
+        file["s"] = h5py.SoftLink("g/d")
+    virtual(tmp_path / "0.h5", Path("source.h5"), "s")
+    virtual(tmp_path / "x.h5", Path("0.h5"))
+    np.testing.assert_array_equal(reader().read(0, 1), truth)
+    np.testing.assert_array_equal(reader("source.h5", dataset="s").read(0, 1), truth)
+
+
+def test_links_in_a_circle_are_refused(reader, tmp_path):
+    """Rather than followed for ever."""
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file["d"] = h5py.SoftLink("/e")
+        file["e"] = h5py.SoftLink("/d")
+    with pytest.raises(UnknownLayoutError, match="too many links"):
+        reader().read(0, 1)

@@ -1,21 +1,19 @@
 """Frames of an HDF5 dataset, also while another process writes it."""
 
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import h5py
 
 from tomolive.errors import UnknownLayoutError
-from tomolive.files.readers.base import Array, BeingWrittenError, NotReadyError, Source, stamp
+from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
+from tomolive.files.readers.hdf5_links import CLOSE_FIRST as CLOSE_FIRST
+from tomolive.files.readers.hdf5_links import Trail, confine_sources
 from tomolive.files.readers.hdf5_state import Hdf5State, examine
 from tomolive.files.readers.hdf5_storage import ALL, FrameStorage
 
-CLOSE_FIRST = "images become readable when the detector closes the file"
 _SETTLED_S = 5.0
 """An unmarked file that nobody has changed for so long holds what it will hold."""
 
@@ -34,11 +32,11 @@ class Hdf5Reader:
         parameters = source.parameters
         self._name = str(parameters.get("dataset") or parameters.get("path") or "/entry/data/data")
         self._slices = _parse_slices(parameters.get("slice"))
-        self._file: h5py.File | None = None
+        self._trail = Trail(source.confine)
         self._storage: FrameStorage | None = None
         self._state = Hdf5State.INCOMPLETE
         self._files: tuple[Path, ...] = ()
-        """The file, and the one that holds the dataset if that is another."""
+        """The file, and those to which its links lead."""
         self._opened: Hashable = None
 
     def read(self, first: int, last: int) -> Array:
@@ -70,9 +68,8 @@ class Hdf5Reader:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._storage = None
+        self._trail.close()
+        self._storage = None
         # Taken out of the cache, so that another read makes new threads.
         if (threads := self.__dict__.pop("_threads", None)) is not None:
             threads.shutdown()
@@ -90,23 +87,12 @@ class Hdf5Reader:
         path = self._source.confine(self._source.path)
         self._files = (path,)
         self._opened = self._stamps()
-        self._state = _require_readable(path)
-        self._file = _open_file(path)
-        dataset = self._file.get(self._name)
-        if dataset is None:
-            raise KeyError(f"no dataset {self._name} so far")
-        if not isinstance(dataset, h5py.Dataset) or dataset.ndim == 0:
-            raise UnknownLayoutError(f"{path}: {self._name} is not a dataset of frames")
-        target = Path(dataset.file.filename)
-        if target != path:
-            self._state = _require_readable(self._source.confine(target))
-            self._files = path, target
+        dataset = self._trail.dataset(path, self._name)
+        self._state = self._trail.state
+        if self._trail.paths != self._files:
+            self._files = self._trail.paths
             self._opened = self._stamps()
-        for other in _files_behind(dataset, path):
-            state = _require_readable(self._source.confine(other))
-            if dataset.is_virtual and state is Hdf5State.SWMR:
-                # What a source has not written yet reads as fill values there, without a word.
-                raise BeingWrittenError(f"{path}: {CLOSE_FIRST} (virtual dataset, {other} is being written)")
+        confine_sources(dataset, self._source.confine)
         threads = self._threads if self._source.threads > 1 else None
         swmr = self._state is Hdf5State.SWMR
         return FrameStorage(dataset, self._slices, self._source.empty, threads, swmr=swmr)
@@ -194,36 +180,3 @@ def _parse_slices(text: str | list[str] | tuple[str, ...] | None) -> tuple[slice
     if any((s.step or 1) < 1 or (s.start or 0) < 0 for s in slices):
         raise UnknownLayoutError(f"the slice {text!r} runs backwards or counts from the end")
     return ALL if all(s == slice(None) for s in slices) else slices
-
-
-def _open_file(path: Path) -> h5py.File:
-    # No chunk cache: a chunk of several frames that was read half full would stay half full in it.
-    options: dict[str, Any] = {"swmr": True, "libver": "latest", "rdcc_nbytes": 0}
-    try:
-        return h5py.File(path, "r", locking=False, **options)
-    except OSError as error:
-        if "locking flag" not in str(error):
-            raise
-    # This very process has it open already, with a lock; HDF5 wants both the same, and nobody is hurt more.
-    return h5py.File(path, "r", **options)
-
-
-def _require_readable(path: Path) -> Hdf5State:
-    state = examine(path)
-    if state is Hdf5State.INCOMPLETE:
-        raise NotReadyError(f"{path}: {state.value}")
-    if state is Hdf5State.EXCLUSIVE:
-        raise BeingWrittenError(f"{path}: {CLOSE_FIRST}")
-    return state
-
-
-def _files_behind(dataset: h5py.Dataset, path: Path) -> Iterator[Path]:
-    """Yield the files other than ``path`` from which the dataset's values come."""
-    target = Path(dataset.file.filename)
-    if target != path:
-        yield target
-    if dataset.is_virtual:
-        for name in {source.file_name for source in dataset.virtual_sources()} - {"."}:
-            yield target.parent / name
-    for name, _, _ in dataset.external or ():
-        yield target.parent / name
