@@ -4,11 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tifffile
 
+from tomolive.errors import OutsideRootsError
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
 from tomolive.files.readers import handlers
+from tomolive.files.readers.base import Source
 from tomolive.files.readers.hdf5 import Hdf5Reader
 from tomolive.metrics import DISPATCHER_ERRORS
 from tomolive.stream.dispatcher import RemoteDispatcher
@@ -134,3 +137,23 @@ def test_a_document_is_given_even_if_its_images_break_the_filler(monkeypatch):
     pair = ("stop", {"uid": "a"})
     dispatcher._give_all(Filler(Locator()).process(*pair), pair)
     assert (given, DISPATCHER_ERRORS._value.get() - before) == ([pair], 1)
+
+
+@pytest.mark.parametrize("lists_files", [True, False])
+@pytest.mark.parametrize("text", ["/etc/hostname", "../calibration.h5"])
+def test_a_handler_is_not_made_with_a_path_that_leads_elsewhere(tmp_path, monkeypatch, text, lists_files):
+    """It might open the file at once, before it says which files it reads."""
+    made = []
+
+    class Handler:
+        def __init__(self, path, calibration):
+            made.append((path, calibration))
+
+        if lists_files:
+            get_file_list = staticmethod(lambda kwargs: [])
+
+    monkeypatch.setattr(handlers, "_find", {"SITE_SPEC": Handler}.get)
+    source = Source(tmp_path / "a", Locator({}, [tmp_path]).confine, {"calibration": [text]})
+    with pytest.raises(OutsideRootsError, match="might lead"):
+        handlers.HandlerReader("SITE_SPEC", source).read({})
+    assert made == []

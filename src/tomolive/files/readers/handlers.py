@@ -15,8 +15,9 @@ GROUP = "databroker.handlers"
 class HandlerReader:
     """Calls a handler of the ``databroker.handlers`` entry points, as it is.
 
-    A handler makes file names of its own. Those that can list them (``get_file_list``) are asked before they
-    read; of the others' arguments, none may be an absolute path or hold ``..``.
+    A handler makes file names of its own, and may open a file as soon as it is made: nothing that it is made
+    with may be an absolute path or hold ``..``. Those that can list their files (``get_file_list``) are asked
+    before they read; to the others' other arguments the same applies.
 
     Raises
     ------
@@ -42,6 +43,7 @@ class HandlerReader:
         path = self._source.confine(self._source.path)
         try:
             if self._handler is None:
+                self._refuse_paths(self._source.parameters)
                 self._handler = self._factory(str(path), **self._source.parameters)
             self._confine(datum_kwargs)
             return np.asarray(self._handler(**datum_kwargs))
@@ -61,7 +63,10 @@ class HandlerReader:
             for name in list_files([dict(datum_kwargs)]):
                 self._source.confine(Path(name))
             return
-        for text in _texts([self._source.parameters, datum_kwargs]):
+        self._refuse_paths(datum_kwargs)
+
+    def _refuse_paths(self, arguments: Mapping[str, Any]) -> None:
+        for text in _texts(arguments):
             if ".." in Path(text).parts or Path(text).is_absolute():
                 raise OutsideRootsError(f"{self._source.path}: {text!r} might lead to another file")
 
