@@ -365,6 +365,45 @@ def test_references_that_this_process_has_not_seen(live, scan_of):
     assert asked == [first.uid]
 
 
+def test_references_are_asked_for_again(live, scan_of):
+    """The next scan that names the same run looks for it again: the hub may have been away."""
+    first, there = scan_of.Scan(), []
+    second, third = (scan_of.Scan(**second_start(scan_of.Scan(), first.uid)) for _ in range(2))
+
+    def earlier(_):
+        if not there:
+            raise ConnectionError("the hub is away")
+        return scan_of.Feeder(
+            [*first.opening, *first.level("darks"), *first.level("flats"), first.run.stop()]
+        )
+
+    def until(words, told):
+        def wait():
+            deadline = time.monotonic() + 30
+            while (words in runs.store.latest.status.message) != told:
+                assert time.monotonic() < deadline
+                runs.feeder.be_idle()
+                time.sleep(0.01)
+
+        return wait
+
+    runs = live(earlier=earlier)
+    runs.feeder.items = [*second.opening, *second.turn(0, 60), until("is away", True), second.run.stop()]
+    again = [*third.opening, *third.turn(0, 60), until("No flats", False), third.run.stop()]
+    runs.feeder.items += [lambda: there.append(True), *again]
+    assert_same(runs.run().pictures, offline(third))
+
+
+def test_references_of_another_size(live, scan_of):
+    """Flats that do not fit those before are left out, and that is said; the scan goes on."""
+    scan = scan_of.Scan()
+    small = scan.run.frames("flats", "camera", 3, np.zeros((2, 3, 3), np.uint16))
+    flats = [*scan.level("flats"), scan.run.datum("flats", "camera", 3, 5), small]
+    final = live([*scan.opening, *scan.level("darks"), *flats, *scan.turn(0, 60), scan.run.stop()]).run()
+    assert "Flats cannot be used" in final.status.message
+    assert_same(final.pictures, offline(scan))
+
+
 def test_references_that_cannot_be_had(live, scan_of):
     """A scan that names a run which the hub does not have says so, and is drawn without."""
     scan = scan_of.Scan()

@@ -72,8 +72,8 @@ class ProjectionStore:
                 return np.memmap(file, frames.dtype, "r+", shape=shape)
         except OSError as error:
             raise ReconstructionError(
-                f"no room for more projections: {size / 2**20:.0f} MB in {folder}: {error.strerror}; make room "
-                "there, or set live.spill to a folder with room, or live.memory_mb to more memory"
+                f"no room for more projections: {size / 2**20:.0f} MB in {folder}: {error.strerror}; "
+                "make room there, or set live.spill to a folder with room, or live.memory_mb to more memory"
             ) from None
 
     def take(self, indices: npt.NDArray[np.intp], rows: slice = slice(None)) -> npt.NDArray[np.generic]:

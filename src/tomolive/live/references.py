@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tomolive.errors import ReconstructionError
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Output
 from tomolive.live.scan import ScanReader
@@ -19,22 +20,51 @@ log = logging.getLogger(__name__)
 RUNS_KEPT = 4
 _GIVE_UP_S = 60.0
 
-Stack = npt.NDArray[np.generic]
+Stack = npt.NDArray[np.float64]
+
+
+class _Sum:
+    """Adds up what is finite in frames, so that a thousand flats take no more memory than one."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._sum = np.zeros(shape)
+        self._count = np.zeros(shape, np.int32)
+
+    def add(self, frames: npt.NDArray[np.generic]) -> None:
+        if frames.shape[1:] != self._sum.shape:
+            raise ReconstructionError(
+                f"frames of {frames.shape[1:]} pixels follow others of {self._sum.shape}; they are left out"
+            )
+        for frame in frames:
+            known = np.isfinite(frame)
+            self._sum += np.where(known, frame, 0)
+            self._count += known
+
+    def mean(self) -> Stack:
+        return np.divide(self._sum, self._count, out=np.full_like(self._sum, np.nan), where=self._count > 0)
 
 
 class References:
-    """The darks and flats of each run; those of runs long past are forgotten."""
+    """The mean dark and flat of each run; those of runs long past are forgotten."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str, dict[str, list[Stack]]] = OrderedDict()
+        self._runs: OrderedDict[str, dict[str, _Sum]] = OrderedDict()
 
     def __contains__(self, run_uid: str) -> bool:
         return run_uid in self._runs
 
     def add(self, batch: Batch) -> None:
-        """Keep a batch of darks or flats."""
-        run = self._runs.setdefault(batch.run_uid, {"dark": [], "flat": []})
-        run[batch.kind].append(batch.array)
+        """Take a batch of darks or flats.
+
+        Raises
+        ------
+        ReconstructionError
+            if their frames have another size than those before.
+        """
+        run = self._runs.setdefault(batch.run_uid, {})
+        if batch.kind not in run:
+            run[batch.kind] = _Sum(batch.array.shape[1:])
+        run[batch.kind].add(batch.array)
         self._runs.move_to_end(batch.run_uid)
         while len(self._runs) > RUNS_KEPT:
             self._runs.popitem(last=False)
@@ -45,10 +75,10 @@ class References:
             self._runs.move_to_end(run_uid)
 
     def stack(self, kind: Literal["dark", "flat"], run_uids: Iterable[str]) -> Stack | None:
-        """Return the frames (n, rows, columns) of the first of ``run_uids`` that has any of this kind."""
+        """Return the mean frame (1, rows, columns) of the first of ``run_uids`` that has any of this kind."""
         for uid in run_uids:
-            if uid in self._runs and (frames := self._runs[uid][kind]):
-                return np.concatenate(frames) if len(frames) > 1 else frames[0]
+            if kind in self._runs.get(uid, {}):
+                return self._runs[uid][kind].mean()[np.newaxis]
         return None
 
 
@@ -76,12 +106,12 @@ class EarlierRuns:
         self._connect = connect
         self._rules = rules
         self._found: queue.SimpleQueue[Output] = queue.SimpleQueue()
-        self._asked: set[str] = set()
+        self._under_way: set[str] = set()
 
     def ask(self, run_uid: str) -> None:
-        """Look for a run; returns at once, and asks once for each run."""
-        if run_uid not in self._asked:
-            self._asked.add(run_uid)
+        """Look for a run, unless that is being done; returns at once."""
+        if run_uid not in self._under_way:
+            self._under_way.add(run_uid)
             threading.Thread(target=self._fetch, args=(run_uid,), name="earlier-run", daemon=True).start()
 
     def take(self) -> list[Output]:
@@ -92,38 +122,44 @@ class EarlierRuns:
         return found
 
     def _fetch(self, run_uid: str) -> None:
-        """Read one run up to its stop document."""
-        reader = ScanReader(self._rules)
-        ended = threading.Event()
         try:
-            dispatcher = self._connect(run_uid)
-            counts = {"dark": 0, "flat": 0}
-
-            def keep(outputs: Iterable[Output]) -> None:
-                for out in outputs:
-                    if isinstance(out, Batch) and out.run_uid == run_uid and out.kind != "projection":
-                        counts[out.kind] += len(out.array)
-                        self._found.put(out)
-
-            def document(name: str, doc: dict[str, Any]) -> None:
-                keep(reader.document(name, doc))
-                if name == "stop" and doc["run_start"] == run_uid:
-                    ended.set()
-                    dispatcher.stop()
-
-            dispatcher.subscribe(document)
-            dispatcher.subscribe_frames(lambda f: keep(reader.frames(f)), lambda m: keep(reader.missing(m)))
-            timer = threading.Timer(_GIVE_UP_S, dispatcher.stop)
-            timer.daemon = True
-            timer.start()
-            dispatcher.start()
-            timer.cancel()
+            found = self._read(run_uid)
         except Exception as error:
             log.exception("run %s could not be read again", run_uid)
-            self._found.put(Note(run_uid, f"darks and flats of run {run_uid[:8]} could not be read: {error}"))
-            return
-        if any(counts.values()):
-            words = f"{counts['dark']} darks and {counts['flat']} flats of run {run_uid[:8]} are used"
-            self._found.put(Note(run_uid, words, problem=False))
-        else:
-            self._found.put(Note(run_uid, f"darks and flats of run {run_uid[:8]} were not found at the hub"))
+            found = [Note(run_uid, f"darks and flats of run {run_uid[:8]} could not be read: {error}")]
+        for output in found:
+            self._found.put(output)
+        # The next scan that names this run may ask again: it may be there by then, or forgotten here.
+        self._under_way.discard(run_uid)
+
+    def _read(self, run_uid: str) -> list[Output]:
+        """Read one run up to its stop document."""
+        reader = ScanReader(self._rules)
+        dispatcher = self._connect(run_uid)
+        found: list[Output] = []
+        counts = {"dark": 0, "flat": 0}
+
+        def keep(outputs: Iterable[Output]) -> None:
+            for out in outputs:
+                if isinstance(out, Batch) and out.run_uid == run_uid and out.kind != "projection":
+                    counts[out.kind] += len(out.array)
+                    found.append(out)
+
+        def document(name: str, doc: dict[str, Any]) -> None:
+            keep(reader.document(name, doc))
+            if name == "stop" and doc["run_start"] == run_uid:
+                dispatcher.stop()
+
+        dispatcher.subscribe(document)
+        dispatcher.subscribe_frames(lambda f: keep(reader.frames(f)), lambda m: keep(reader.missing(m)))
+        timer = threading.Timer(_GIVE_UP_S, dispatcher.stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            dispatcher.start()
+        finally:
+            timer.cancel()
+        if not any(counts.values()):
+            return [Note(run_uid, f"darks and flats of run {run_uid[:8]} were not found at the hub")]
+        words = f"{counts['dark']} darks and {counts['flat']} flats of run {run_uid[:8]} are used"
+        return [*found, Note(run_uid, words, problem=False)]

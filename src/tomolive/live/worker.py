@@ -276,7 +276,11 @@ class LiveReconstruction:
                 self._publication.retell = True
 
     def _take_reference(self, batch: Batch) -> None:
-        self._references.add(batch)
+        try:
+            self._references.add(batch)
+        except TomoliveError as error:
+            self._tell(Note(batch.run_uid, f"{batch.kind}s cannot be used: {error}"))
+            return
         for watched in self._known():
             if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tomogram.references_changed()
