@@ -37,3 +37,33 @@ def test_lost_beam_is_named_by_its_projections() -> None:
     brightness.add(1003, projections(2000, 20))
     assert brightness.trend(None).warning.startswith("projections 500 to 502, 1003 to 3002 ")
     assert [number for number, _ in trend.points] == sorted(number for number, _ in trend.points)
+
+
+def test_hot_pixels_do_not_hide_a_lost_beam() -> None:
+    """Pixels that count the same with and without beam are not looked at; the flats may come later."""
+    hot = np.random.default_rng(4).random((100, 130)) < 0.02
+    frames = projections(100, 600)
+    frames[60:] = projections(40, 103)
+    frames[:, hot] = 65535
+    brightness = Brightness()
+    brightness.add(0, frames)
+    assert brightness.trend(None).units == "counts"
+    dark, flat = np.full((100, 130), 100.0), np.full((100, 130), 1100.0)
+    dark[hot] = flat[hot] = 65535
+    trend = brightness.trend(flat_field(flat, dark))
+    assert trend.warning == "projections 60 to 99 saw hardly any beam"
+    assert np.isclose(trend.points[0][1], 0.5, atol=0.01)
+
+
+def test_pixels_that_are_no_number_are_left_out() -> None:
+    """A dead pixel that reads NaN, or a whole projection of them, changes nothing that is said."""
+    frames = projections(100, 600).astype(np.float32)
+    frames[60:] = 3
+    frames[:, 0, 0] = np.nan
+    frames[10] = np.nan
+    brightness = Brightness()
+    brightness.add(0, frames)
+    trend = brightness.trend(None)
+    assert trend.warning == "projections 60 to 99 saw hardly any beam"
+    assert all(np.isfinite(value) for _, value in trend.points)
+    assert np.isclose(trend.points[0][1], 600, atol=5)

@@ -1,6 +1,6 @@
 """How bright each projection is: where a lost beam is seen first.
 
-Only a part of the pixels is looked at; the mean over a few thousand says as much as that over millions.
+Only a part of the pixels is looked at; the mean over a thousand says as much as that over millions.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from tomolive.live.run import in_words
 from tomolive.live.snapshot import Trend
 from tomolive.recon.correct import FlatField
 
-_SIDE = 64
-"""Pixels along each side of a projection that are looked at."""
+_SIDE = 32
+"""Pixels along each side of a projection that are looked at, at most."""
 _LOST = 0.25
 """A projection darker than this part of the usual one saw no beam worth the name."""
 _USUAL = 0.95
@@ -24,29 +24,43 @@ class Brightness:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
-        self._counts: list[float] = []
+        self._seen: list[npt.NDArray[np.generic]] = []
+        """Of each projection the counts that are looked at: darks and flats may come, or change, later."""
+        self._field: FlatField | None = None
+        self._values: list[float] = []
+        """Means of the first of them, with that field."""
 
     def add(self, first: int, frames: npt.NDArray[np.generic]) -> None:
         """Take frames (n, rows, columns) numbered from ``first`` on, raw counts."""
-        seen = frames[:, *_grid(frames.shape[1:])]
-        self._counts += seen.mean(axis=(1, 2), dtype=np.float64).tolist()
+        self._seen += list(frames[:, *_grid(frames.shape[1:])].copy())
         self._numbers += range(first, first + len(frames))
 
     def trend(self, field: FlatField | None) -> Trend:
         """Return mean transmission, or mean counts without ``field``, over the projections."""
+        if field is not self._field:
+            self._field, self._values = field, []
+        self._values += [_mean(counts, field) for counts in self._seen[len(self._values) :]]
         order = np.argsort(self._numbers, kind="stable")
-        numbers, values = np.array(self._numbers, int)[order], np.array(self._counts)[order]
-        if field is not None:
-            grid = _grid(field.dark.shape)
-            gain, dark = field.gain[grid], field.dark[grid]
-            beam = (1 / gain[gain > 0]).mean() if (gain > 0).any() else 1.0
-            values = (values - dark.mean()) / beam
+        numbers, values = np.array(self._numbers, int)[order], np.array(self._values)[order]
+        numbers, values = numbers[np.isfinite(values)], values[np.isfinite(values)]
         units = "counts" if field is None else "transmission"
         return Trend("Transmission", units, _thinned(numbers, values), _warning(numbers, values))
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(None, None, max(1, size // _SIDE)) for size in shape)
+    return tuple(slice(None, None, -(-size // _SIDE) or 1) for size in shape)
+
+
+def _mean(counts: npt.NDArray[np.generic], field: FlatField | None) -> float:
+    """Return the mean over the pixels that say something; not a number if there is none."""
+    values = counts.astype(np.float64)
+    known = np.isfinite(values)
+    if field is not None:
+        grid = _grid(field.gain.shape)
+        # A pixel that sees no difference between flats and darks, a hot one, has no gain.
+        known &= field.gain[grid] > 0
+        values = (values - field.dark[grid]) * field.gain[grid]
+    return float(values[known].mean()) if known.any() else np.nan
 
 
 def _thinned(
