@@ -85,6 +85,27 @@ def test_rights_follow_the_folders(hub, client, monkeypatch):
     assert keyring.rights(alice.public.decode()) == frozenset()
 
 
+def test_rights_follow_a_file_that_is_written_over(tmp_path, hub, client, monkeypatch):
+    """A client's new key, copied over its old one, counts from then on; the old one does not."""
+    monkeypatch.setattr(keys, "_LOOK_AGAIN_SECONDS", 0)
+    keyring = Keyring.load(hub)
+    old, new = client("old", "both"), client("new")
+    assert keyring.rights(old.public.decode()) == {"publish", "consume"}
+    (hub / "clients" / "both" / "old.key").write_text((tmp_path / "new" / "client.key").read_text())
+    assert keyring.rights(old.public.decode()) == frozenset()
+    assert keyring.rights(new.public.decode()) == {"publish", "consume"}
+
+
+def test_folder_that_vanishes_shuts_everyone_out(hub, client, monkeypatch):
+    """A hub whose folder of clients is removed, or unmounted, goes on and lets nobody in."""
+    monkeypatch.setattr(keys, "_LOOK_AGAIN_SECONDS", 0)
+    keyring = Keyring.load(hub)
+    alice = client("alice", "both")
+    assert keyring.rights(alice.public.decode())
+    (hub / "clients").rename(hub / "gone")
+    assert keyring.rights(alice.public.decode()) == frozenset()
+
+
 def test_damaged_file_shuts_out_one_client_only(hub, client, monkeypatch):
     """A client's file that is damaged while the hub runs does not end the hub, nor shut out anyone else."""
     monkeypatch.setattr(keys, "_LOOK_AGAIN_SECONDS", 0)

@@ -132,6 +132,39 @@ def test_bluesky_classes_use_the_same_files(locked, folders, tmp_path, make_run,
     assert [document for document in heard if document != probe] == run
 
 
+def test_a_stock_publisher_that_is_shut_out_is_not_heard(locked, folders, tmp_path, make_run, wait_for):
+    """A key that is revoked while bluesky's Publisher is connected publishes no more; others go on."""
+
+    def curve(name):
+        return ClientCurve(tmp_path / name / "client.key_secret", tmp_path / "hub" / "server.key")
+
+    shut_out = StockPublisher(locked.stock_in, curve_config=curve("publish"))
+    stays = StockPublisher(locked.stock_in, curve_config=curve("both"))
+    journal = locked.hub.journal
+    try:
+        wait_for(
+            lambda: (
+                shut_out("start", {"uid": "earlier", "time": 1.0}) or journal.find_run("earlier") is not None
+            )
+        )
+        keyring.revoke(folders[0], "publish")
+        denied = locked.hub.exchange.counts.denied
+        wait_for(
+            lambda: (
+                shut_out("start", {"uid": "earlier", "time": 1.0})
+                or locked.hub.exchange.counts.denied > denied
+            )
+        )
+        shut_out("start", {"uid": "later", "time": 1.0})
+        wait_for(
+            lambda: stays("start", {"uid": "stays", "time": 1.0}) or journal.find_run("stays") is not None
+        )
+    finally:
+        shut_out.close()
+        stays.close()
+    assert journal.find_run("later") is None
+
+
 def _run_stock(dispatcher):
     with pytest.raises(asyncio.CancelledError):
         dispatcher.start()

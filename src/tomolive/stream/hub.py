@@ -19,11 +19,15 @@ from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, R
 from tomolive.stream.journal import Fsync, Journal
 from tomolive.stream.keys import ZAP_ENDPOINT, Keyring
 from tomolive.stream.sidelog import SideLog
-from tomolive.stream.sockets import Address, bind
+from tomolive.stream.sockets import Address, bind, notice_silence
+from tomolive.stream.sparing import SparingFilter
 
 log = logging.getLogger(__name__)
+sparing = logging.getLogger(f"{__name__}.peers")
+sparing.addFilter(SparingFilter())
 
 _MESSAGES_A_TURN = 64
+_TURN_SECONDS = 0.1
 _MESSAGES_A_PEER = 8
 """That wait to be taken in: each may have the size of the largest document."""
 _IDLE_MS = 250
@@ -104,8 +108,7 @@ class Hub:
         self._native.set(zmq.ROUTER_MANDATORY, 1)
         self._native.set(zmq.RCVHWM, _MESSAGES_A_PEER)
         self._native.set(zmq.SNDHWM, 1000)
-        self._native.set(zmq.HEARTBEAT_IVL, 5000)
-        self._native.set(zmq.HEARTBEAT_TIMEOUT, 15000)
+        notice_silence(self._native, 15)
         self._stock_in = self._context.socket(zmq.SUB)
         self._stock_in.subscribe(b"")
         self._stock_out = self._context.socket(zmq.XPUB)
@@ -164,7 +167,10 @@ class Hub:
             else:
                 self._drain(self._native, lambda parts: self._take_native(parts, now, _ALL))
         if self._stock_in in ready:
-            self._drain(self._stock_in, self._take_stock)
+            if self._keys:
+                self._drain(self._stock_in, self._take_known_stock, copy=False)
+            else:
+                self._drain(self._stock_in, self._take_stock)
         if self._stock_out in ready:
             self._drain(self._stock_out, self._take_listener)
         self.exchange.commit()
@@ -183,8 +189,9 @@ class Hub:
         return more
 
     def _drain(self, socket: zmq.Socket, take: Callable[[list], None], *, copy: bool = True) -> None:
+        until = time.monotonic() + _TURN_SECONDS  # what takes long must not hold up the others
         for _ in range(_MESSAGES_A_TURN):
-            if self.exchange.sated:
+            if self.exchange.sated or time.monotonic() > until:
                 return
             try:
                 parts = socket.recv_multipart(zmq.DONTWAIT, copy=copy)
@@ -196,10 +203,21 @@ class Hub:
         self.exchange.receive(parts[0], parts[1:], now, rights)
 
     def _take_known(self, frames: list[zmq.Frame], now: float) -> None:
-        assert self._keys is not None  # noqa: S101  # called only with keys
-        granted = self._keys.rights(str(frames[0].get("User-Id")))
+        granted = self._granted(frames)
         rights = Rights(publish="publish" in granted, consume="consume" in granted)
         self._take_native([frame.bytes for frame in frames], now, rights)
+
+    def _granted(self, frames: list[zmq.Frame]) -> frozenset[str]:
+        """Return what the sender may do at this moment, which may be less than when it connected."""
+        assert self._keys is not None  # noqa: S101  # called only with keys
+        return self._keys.rights(str(frames[0].get("User-Id")))
+
+    def _take_known_stock(self, frames: list[zmq.Frame]) -> None:
+        if "publish" in self._granted(frames):
+            self._take_stock([frame.bytes for frame in frames])
+            return
+        self.exchange.counts.denied += 1
+        sparing.warning("a message of bluesky's own Publisher is dropped: its key may no longer publish")
 
     def _take_stock(self, parts: list[bytes]) -> None:
         try:

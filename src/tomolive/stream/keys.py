@@ -9,7 +9,7 @@ A hub's folder, and the folder that one client holds::
     KEYS/clients/both/*.key
 
 The files are certificates as ``zmq.auth`` and bluesky's ``ClientCurve`` read them. Who may connect, and what
-for, is what ``ls`` shows; the hub looks again when the folders change.
+for, is what ``ls`` shows; the hub looks again when a file comes or goes or changes.
 """
 
 import logging
@@ -80,7 +80,7 @@ class Keyring:
     def __init__(self, folder: Path, secret: bytes) -> None:
         self._folder, self._secret = folder, secret
         self._looked = -math.inf
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[tuple, ...] = ()
         self._rights: dict[str, frozenset[str]] = {}
 
     @classmethod
@@ -105,12 +105,12 @@ class Keyring:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        folders = [self._folder / "clients" / right for right in RIGHTS]
-        seen = tuple(folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders)
+        files = _client_files(self._folder)
+        seen = tuple(_stamp(file) for file, _ in files)
         if seen == self._seen:
             return
         rights: dict[str, frozenset[str]] = {}
-        for file, right in _client_files(self._folder):
+        for file, right in files:
             try:
                 key = _load_public(file).decode()
             except SettingsError as error:  # someone's slip while the hub runs shuts out that client only
@@ -225,6 +225,15 @@ def clients(folder: Path) -> list[tuple[Path, str]]:
 
 def _client_files(folder: Path) -> list[tuple[Path, str]]:
     return sorted((file, right) for right in RIGHTS for file in (folder / "clients" / right).glob("*.key"))
+
+
+def _stamp(file: Path) -> tuple:
+    """Return what changes when a file is replaced or written over."""
+    try:
+        known = file.stat()
+    except OSError:  # it has just been removed; the next look does without it
+        return (file,)
+    return file, known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns
 
 
 def _make_pair(stem: Path) -> Path:
