@@ -153,6 +153,11 @@ class _Item:
 
 def oldest_unfinished(client: Any) -> Position | None:
     """Return where in the journal the oldest run begins that is in the catalog without its stop document."""
+    return min(unfinished(client).values(), key=lambda position: position.offset, default=None)
+
+
+def unfinished(client: Any) -> dict[str, Position]:
+    """Return the runs that are in the catalog without their stop documents, by uid: where each begins."""
     from tiled.client.container import Container
     from tiled.queries import KeyPresent
 
@@ -160,6 +165,5 @@ def oldest_unfinished(client: Any) -> Position | None:
         # A catalog of runs looks into start documents only; the container that it is looks everywhere.
         marked = Container.search(client, KeyPresent(MARK))
         cut_off = Container.search(marked, KeyPresent("stop", exists=False))
-        marks = [node.metadata[MARK] for node in cut_off.values()]
-    positions = [Position(mark["epoch"], mark["offset"]) for mark in marks]
-    return min(positions, key=lambda position: position.offset, default=None)
+        marks = {uid: node.metadata[MARK] for uid, node in cut_off.items()}
+    return {uid: Position(mark["epoch"], mark["offset"]) for uid, mark in marks.items()}

@@ -5,7 +5,7 @@ a run in Tiled                                  what is done with it
 ==============================================  ===========================================================
 not there                                       written
 has its stop document                           complete: left alone
-no stop document, marked by an archive          cut off by a crash: deleted, and written anew
+no stop document, marked by an archive          cut off by a crash: emptied, and written anew
 no stop document, not marked                    someone else writes it: left alone, and said
 ==============================================  ===========================================================
 """
@@ -76,6 +76,7 @@ class OpenRuns:
     def _start(self, uid: str, mark: Document) -> None:
         if uid in self._skip:
             return
+        node = None
         if uid in self._client:
             node = self._client[uid]
             if "stop" in node.metadata:
@@ -85,8 +86,7 @@ class OpenRuns:
                 log.error("run %s is being written to the catalog by someone else; it is left to them", uid)
                 return
             log.warning("run %s was cut off; it is written anew", uid)
-            node.delete(recursive=True, external_only=False)
-        self._open[uid] = _OpenRun(self._client, self._mounts, mark)
+        self._open[uid] = _OpenRun(self._client, self._mounts, mark, node)
 
     def _uid(self, name: str, doc: Document) -> str:
         """Return the uid of the run that ``doc`` belongs to; empty if its start was not seen."""
@@ -123,6 +123,6 @@ class OpenRuns:
 
 
 class _OpenRun:
-    def __init__(self, client: Any, mounts: Mapping[str, str], mark: Document) -> None:
-        self.writer = RunWriter(client, mark)
+    def __init__(self, client: Any, mounts: Mapping[str, str], mark: Document, cut_off: Any) -> None:
+        self.writer = RunWriter(client, mark, cut_off)
         self.take = Normaliser(self.writer, mounts)

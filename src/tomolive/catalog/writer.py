@@ -28,10 +28,12 @@ class RunWriter(_RunWriter):
         Where the run goes; made by ``include_data_sources()``.
     mark : dict
         Goes into the run's metadata under :data:`MARK`, in the request that makes it; empty: no mark.
+    cut_off : tiled container, optional
+        The run as it is in the catalog already: emptied, and written anew.
     """
 
-    def __init__(self, client: Any, mark: Document) -> None:
-        super().__init__(cast(Any, _Marking(client, mark)), batch_size=sys.maxsize)
+    def __init__(self, client: Any, mark: Document, cut_off: Any = None) -> None:
+        super().__init__(cast(Any, _Marking(client, mark, cut_off)), batch_size=sys.maxsize)
         CONSOLIDATOR_REGISTRY["application/x-hdf5"] = AnnouncedFrames
         self._datums: list[Document] = []
         self._assets_sent: dict[str, int] = {}
@@ -124,12 +126,22 @@ def _as_slice(ranges: list[list[int]]) -> str | list[int]:
 
 
 class _Marking:
-    """A client whose new containers carry :data:`MARK` from their first moment."""
+    """A client whose new containers carry :data:`MARK` from their first moment.
 
-    def __init__(self, client: Any, mark: Document) -> None:
+    A run that was cut off stays where it is while it is emptied. Were it deleted, nothing in the catalog
+    would tell that it must be written anew, until it is there again.
+    """
+
+    def __init__(self, client: Any, mark: Document, cut_off: Any) -> None:
         self._client = client
+        self._cut_off = cut_off
         self._mark = {MARK: {"by": f"tomolive {__version__}", **mark}} if mark else {}
 
     def create_container(self, *, metadata: Document, **kwargs: Any) -> Any:
-        """Make a container as the client does."""
-        return self._client.create_container(metadata={**metadata, **self._mark}, **kwargs)
+        """Make a container as the client does, or empty the one that was cut off."""
+        metadata = {**metadata, **self._mark}
+        if self._cut_off is None:
+            return self._client.create_container(metadata=metadata, **kwargs)
+        self._cut_off.base.delete_contents(recursive=True, external_only=False)
+        self._cut_off.update_metadata(metadata=metadata, drop_revision=True)
+        return self._cut_off
