@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tomolive.errors import SettingsError
-from tomolive.live.rules import choose, load_rules, shipped_rules
+from tomolive.live.rules import AngleSource, Rules, RunKinds, choose, load_rules, shipped_rules
 from tomolive.live.run import Batch, Note
 from tomolive.live.scan import ScanReader
 
@@ -233,6 +233,150 @@ def test_a_monitor_that_reads_less_often_than_the_camera(scans):
     out = scans.feed(reader, run.stop())
     assert kinds(out) == [("projection", 2, 1)]
     assert np.rad2deg(out[0].angles) == pytest.approx([20.0])
+
+
+def test_a_monitor_that_begins_after_the_images(scans):
+    """Frames wait for it, whichever descriptor comes first; the units of its data key count."""
+    reader = ScanReader()
+    run = scans.Run(plan_name="fly_scan")
+    scans.feed(reader, run.start, run.descriptor("primary", cam=([4, 6], "", True)))
+    taken = [run.event("primary", 1, time=101.0, cam="d/0"), run.images("primary", "cam", 0, 1)]
+    assert scans.feed(reader, *taken) == []
+    scans.feed(reader, run.descriptor("zps_pi_r_monitor", zps_pi_r=([], "mrad", False)))
+    readings = [run.event("zps_pi_r_monitor", n + 1, time=100.0 + 2 * n, zps_pi_r=500.0 * n) for n in (0, 1)]
+    out = scans.feed(reader, *readings)
+    assert kinds(out) == [("projection", 0, 1)]
+    assert out[0].angles == pytest.approx([0.25])
+
+
+def test_a_monitor_that_never_comes(scans):
+    """Its frames are missing by number when the run is closed, with the reason."""
+    reader = ScanReader()
+    run = scans.Run(plan_name="fly_scan")
+    scans.feed(reader, run.start, run.descriptor("primary", cam=([4, 6], "", True)))
+    event = run.event("primary", 1, time=101.0, cam="d/0")
+    assert scans.feed(reader, event, run.images("primary", "cam", 0, 1), run.stop()) == []
+    out = reader.close(run.uid)
+    assert "angles did not come" in " ".join(note.text for note in out)
+    assert list(reader.scan(run.uid).missing) == [(0, 1)]
+
+
+def test_two_sweeps_share_a_monitor(scans):
+    """Readings serve every stream of images; none gets the angles of another's frames."""
+    rules = Rules(
+        name="two",
+        match=({"plan_name": "two"},),
+        streams={"projection": ("up", "down")},
+        angles=(AngleSource(monitor=("*_monitor",)),),
+    )
+    reader = ScanReader([rules])
+    run = scans.Run(plan_name="two")
+    scans.feed(reader, run.start, run.descriptor("r_monitor", r=([], "deg", False)))
+    scans.feed(reader, *(run.descriptor(name, cam=([4, 6], "", True)) for name in ("up", "down")))
+    out = []
+    for i, (stream, time) in enumerate([("up", 101.0), ("down", 103.0), ("up", 102.0), ("down", 104.0)]):
+        number = i // 2
+        out += scans.feed(reader, run.event(stream, number + 1, time=time, cam=f"{stream}/{number}"))
+        out += scans.feed(reader, run.images(stream, "cam", number, number + 1))
+    assert out == []
+    readings = [run.event("r_monitor", n + 1, time=100.0 + 5 * n, r=50.0 * n) for n in (0, 1)]
+    batches = [b for b in scans.feed(reader, *readings) if isinstance(b, Batch)]
+    found = {b.first + i: float(np.rad2deg(b.angles[i])) for b in batches for i in range(len(b.array))}
+    assert sorted(found.values()) == pytest.approx([10, 20, 30, 40])
+    assert [found[n] for n in sorted(found)] == pytest.approx([10, 20, 30, 40])
+
+
+@pytest.mark.parametrize(
+    ("units", "value"),
+    [("deg", 90.0), ("degrees", 90.0), ("rad", np.pi / 2), ("radians", np.pi / 2), ("mrad", 500 * np.pi)],
+)
+@pytest.mark.parametrize("where", ["event", "file"])
+def test_units_of_the_data_key(scans, units, value, where):
+    """Degrees or radians, as the data key says, in events and in files, whatever the rules assume."""
+    reader = ScanReader()
+    run = scans.Run(plan_name="tomo_plan")
+    external = where == "file"
+    keys = {"det": scans.image, "theta": ([1] if external else [], units, external)}
+    scans.feed(reader, run.start, run.resource("det"), run.resource("theta"))
+    scans.feed(reader, run.descriptor("projections", **keys), run.datum("projections", "det", 0, 1))
+    told = (
+        run.frames("projections", "theta", 0, [value])
+        if external
+        else run.event("projections", 1, theta=value)
+    )
+    out = scans.feed(reader, told, run.images("projections", "det", 0, 1))
+    assert kinds(out) == [("projection", 0, 1)]
+    assert out[0].angles == pytest.approx([np.pi / 2])
+
+
+ORDERS = {
+    "before": [("darks", 0, 2), ("flats", 0, 2), ("projections", 0, 3), ("projections", 3, 6)],
+    "between": [("projections", 0, 3), ("flats", 0, 2), ("darks", 0, 2), ("projections", 3, 6)],
+    "after": [("projections", 0, 3), ("projections", 3, 6), ("darks", 0, 2), ("flats", 0, 2)],
+    "around": [
+        ("flats", 0, 1), ("projections", 0, 3), ("darks", 0, 1), ("projections", 3, 6), ("darks", 1, 2),
+        ("flats", 1, 2),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_darks_and_flats_in_any_place(scans, order):
+    """Before, between, after, or around the projections: each frame has its kind, number and angle."""
+    reader = ScanReader()
+    run = scans.Run(plan_name="tomo_plan", **turn(6))
+    scans.feed(reader, run.start, run.resource("det"))
+    opened, out = set(), []
+    for stream, first, last in ORDERS[order]:
+        if stream not in opened:
+            opened.add(stream)
+            scans.feed(reader, run.descriptor(stream, det=scans.image))
+        blocks = run.datum(stream, "det", first, last), run.images(stream, "det", first, last)
+        out += scans.feed(reader, *blocks)
+    out += scans.feed(reader, run.stop())
+    came = [(b.kind, n) for b in out if isinstance(b, Batch) for n in b.array[:, 0, 0].tolist()]
+    kind_of = {"darks": "dark", "flats": "flat", "projections": "projection"}
+    assert came == [(kind_of[stream], n) for stream, a, b in ORDERS[order] for n in range(a, b)]
+    angles = np.concatenate([b.angles for b in out if isinstance(b, Batch) and b.kind == "projection"])
+    assert np.rad2deg(angles) == pytest.approx(np.linspace(0, 180, 6))
+    scan = reader.scan(run.uid)
+    assert (scan.darks, scan.flats, len(scan.received), scan.complete) == (2, 2, 6, True)
+
+
+@pytest.mark.parametrize(("value", "kind"), [("dark_run", "dark"), ("white", "flat"), ("fly", "projection")])
+def test_a_start_key_says_what_the_run_is(scans, value, kind):
+    """All images of a run are of one kind; a value that the rules do not name leaves them alone."""
+    rules = Rules(
+        name="runs",
+        match=({"scan_type": "*"},),
+        run_kinds=RunKinds(
+            key="scan_type", values={"dark_run": "dark", "white": "flat", "fly": "projection"}
+        ),
+        angles=(AngleSource(data_key=("theta",), units="deg"),),
+    )
+    reader = ScanReader([rules])
+    for scan_type, expected in ((value, [(kind, 0, 1)]), ("alignment", [])):
+        run = scans.Run(scan_type=scan_type)
+        keys = {"det": scans.image, "theta": ([], "", False)}
+        scans.feed(reader, run.start, run.resource("det"), run.descriptor("primary", **keys))
+        out = scans.feed(reader, run.event("primary", 1, theta=0.0), run.images("primary", "det", 0, 1))
+        assert kinds(out) == expected
+
+
+def test_sweeps_to_and_fro_in_one_stream(scans):
+    """Frames keep counting; each has the angle that was measured, also where the same angle comes again."""
+    reader = ScanReader()
+    run = scans.Run(**scans.tomolive_start(num_projections=8))
+    keys = {"camera": scans.image, "angle": scans.file_scalar}
+    scans.feed(reader, run.start, *map(run.resource, keys), run.descriptor("projections", **keys))
+    there_and_back = [0.0, 60.0, 120.0, 180.0, 180.0, 120.0, 60.0, 0.0]
+    out = []
+    for first, last in ((0, 4), (4, 8)):
+        out += scans.feed(reader, *(run.datum("projections", key, first, last) for key in keys))
+        out += scans.feed(reader, run.frames("projections", "angle", first, there_and_back[first:last]))
+        out += scans.feed(reader, run.images("projections", "camera", first, last))
+    assert kinds(out) == [("projection", 0, 8)]
+    assert np.rad2deg(np.concatenate([b.angles for b in out])) == pytest.approx(there_and_back)
 
 
 def test_a_stack_without_times(scans):

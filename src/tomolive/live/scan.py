@@ -191,7 +191,9 @@ class ScanReader:
             key = find_scalar(source.reading, doc) if first_match([name], source.monitor) else None
             if key:
                 units = doc["data_keys"][key].get("units") or source.units or "deg"
-                scan.monitors[doc["uid"]] = MonitorAngles(name, key, units)
+                monitor = scan.monitors[doc["uid"]] = MonitorAngles(name, key, units)
+                for stream in scan.streams.values():
+                    stream.await_monitor(monitor)
 
     def _add_stream(
         self,
@@ -244,8 +246,8 @@ class ScanReader:
                 stream.heed(scan.resources[scan.datums.pop(datum_id)])
             first, last = index * stream.per_event, (index + 1) * stream.per_event
             self._announce(scan, stream, first, last)
-            if stream.monitor and stream.angles and stream.angles.times is None:
-                stream.monitor.add_times(first, _frame_times(doc, stream.image_key, stream.per_event))
+            if stream.angles and stream.angles.interpolated and stream.angles.times is None:
+                stream.add_times(first, _frame_times(doc, stream.image_key, stream.per_event))
         for key, column in stream.columns.items():
             if key in doc["data"] and not isinstance(doc["data"][key], str):
                 stream.add_numbers(column, index * column.per_event, doc["data"][key])

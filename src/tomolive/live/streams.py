@@ -1,7 +1,7 @@
 """One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,43 +32,32 @@ class Column:
 
 
 class MonitorAngles:
-    """Angles at the frames' times, from readings of the stage that come in a stream of their own."""
+    """Readings of the stage that come in a stream of their own; any number of image streams may use them."""
 
     def __init__(self, stream: str, data_key: str, units: str) -> None:
         self.stream, self.data_key = stream, data_key
         self._units = units
         self._times: list[float] = []
         self._values: list[float] = []
-        self._asked: list[tuple[int, npt.NDArray[np.float64]]] = []
 
     def add_reading(self, time: float, value: float) -> None:
         """Add one reading; Unix time."""
         self._times.append(time)
         self._values.append(value)
 
-    def add_times(self, first: int, times: npt.NDArray[np.float64]) -> None:
-        """Ask for the angles of the frames from ``first`` on, taken at ``times``."""
-        self._asked.append((first, times))
-
-    def take(self, last: bool) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-        """Yield (first frame, angles in radians) for all frames that lie between two readings.
+    def at(self, times: npt.NDArray[np.float64], last: bool) -> npt.NDArray[np.float64]:
+        """Return the angles, radians, at as many of ``times`` from the first on as lie before a reading.
 
         With ``last`` no further reading will come: later frames get the last one.
         """
         if not self._times:
-            return
+            return np.zeros(0)
         order = np.argsort(self._times, kind="stable")
-        times, values = (
-            np.asarray(self._times)[order],
-            to_radians(np.asarray(self._values)[order], self._units),
-        )
-        asked, self._asked = self._asked, []
-        for first, wanted in asked:
-            known = len(wanted) if last else int(np.searchsorted(wanted, times[-1], side="right"))
-            if known:
-                yield first, np.interp(wanted[:known], times, values)
-            if known < len(wanted):
-                self._asked.append((first + known, wanted[known:]))
+        read = np.asarray(self._times)[order]
+        angles = to_radians(np.asarray(self._values)[order], self._units)
+        late = times > read[-1]
+        known = len(times) if last or not late.any() else int(np.argmax(late))
+        return np.interp(times[:known], read, angles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +68,16 @@ class AngleOrigin:
     """In plain words."""
     column: Column | None = None
     monitor: MonitorAngles | None = None
+    """None, without column and plan: its stream is awaited."""
     times: Column | None = None
     """Of the frames, for a monitor; None: the times of the events."""
     planned: npt.NDArray[np.float64] | None = None
     """(n,), radians."""
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether the angles are those of a monitor at the frames' times."""
+        return self.column is None and self.planned is None
 
 
 class ImageStream:
@@ -124,7 +119,7 @@ class ImageStream:
         self.kind: Kind | None = kind
         self.per_event, self.base, self.why, self.angles = per_event, base, why, angles
         self._description = description
-        self.monitor = angles.monitor if angles else None
+        self._taken_at: list[tuple[int, npt.NDArray[np.float64]]] = []
         columns = [kind_column, *([angles.column, angles.times] if angles else [])]
         self.columns = {column.data_key: column for column in columns if column}
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
@@ -160,17 +155,37 @@ class ImageStream:
         first, numbers = first * repeat, np.repeat(numbers, repeat)
         if first + len(numbers) > MOST_FRAMES:
             raise ScanError(f"{column.data_key!r} of stream {self.name!r} has a number for frame {first}")
-        if column.meaning == "time" and self.monitor:
-            self.monitor.add_times(first, numbers + column.since)
+        if column.meaning == "time":
+            self.add_times(first, numbers + column.since)
         elif column.meaning == "angle":
             self.pairing.add_numbers("angle", first, to_radians(numbers, column.units))
         elif column.meaning == "kind":
             self.pairing.add_numbers("kind", first, numbers)
 
+    def add_times(self, first: int, times: npt.NDArray[np.float64]) -> None:
+        """Add the Unix times (n,) of the frames from ``first`` on, which a monitor's angles are for."""
+        self._taken_at.append((first, times))
+
+    @property
+    def monitor(self) -> MonitorAngles | None:
+        """Whose readings give the angles."""
+        return self.angles.monitor if self.angles else None
+
+    def await_monitor(self, monitor: MonitorAngles) -> None:
+        """Take the angles from ``monitor``, if such a one is awaited."""
+        if self.angles and self.angles.interpolated and self.monitor is None:
+            self.angles = _interpolated(monitor, self.angles.times)
+
     def ask_monitor(self, last: bool = False) -> None:
         """Take the angles that the monitor's readings now give."""
-        for first, angles in self.monitor.take(last) if self.monitor else ():
+        if self.monitor is None:
+            return
+        asked, self._taken_at = self._taken_at, []
+        for first, times in asked:
+            angles = self.monitor.at(times, last)
             self.pairing.add_numbers("angle", first, angles)
+            if len(angles) < len(times):
+                self._taken_at.append((first + len(angles), times[len(angles) :]))
 
     @property
     def complete(self) -> bool:
@@ -220,14 +235,26 @@ def find_angles(
             return AngleOrigin(f"{column.data_key!r} {where}, {column.units}", column=column)
         for monitor in monitors:
             if first_match([monitor.stream], source.monitor):
-                times = _time_column(source, descriptor)
-                when = f"at the times {times.data_key!r}" if times else "at the times of the events"
-                told = f"{monitor.data_key!r} of the stream {monitor.stream!r}, interpolated {when}"
-                return AngleOrigin(told, monitor=monitor, times=times)
+                return _interpolated(monitor, _time_column(source, descriptor))
         if (angles := _planned_angles(source, start)) is not None:
             told = f"planned: {source.start}, {source.stop} and {source.count} of the start document"
             return AngleOrigin(told, planned=angles)
-    return None
+    return _awaited_angles(rules, descriptor)
+
+
+def _awaited_angles(rules: Rules, descriptor: Mapping[str, Any]) -> AngleOrigin | None:
+    """Return the angles of a monitor whose descriptor may still come, if the rules know of one."""
+    source = next((source for source in rules.angles if source.monitor), None)
+    if source is None:
+        return None
+    told = f"awaited, from a stream {' or '.join(source.monitor)} that has not come"
+    return AngleOrigin(told, times=_time_column(source, descriptor))
+
+
+def _interpolated(monitor: MonitorAngles, times: Column | None) -> AngleOrigin:
+    when = f"at the times {times.data_key!r}" if times else "at the times of the events"
+    told = f"{monitor.data_key!r} of the stream {monitor.stream!r}, interpolated {when}"
+    return AngleOrigin(told, monitor=monitor, times=times)
 
 
 def _angle_column(
