@@ -44,6 +44,24 @@ def test_an_array_that_grows(reader, tmp_path, zarr_format, chunks):
     np.testing.assert_array_equal(camera.read(1, 8), TRUTH[1:6])
 
 
+def test_several_frames_an_event_are_flat(reader, tmp_path):
+    """An array (events, frames, rows, columns) is a sequence of frames, as far as it was written."""
+    path = tmp_path / "roots/x.zarr"
+    array = zarr.create_array(path, shape=(4, 2, 6, 7), chunks=(1, 2, 6, 7), dtype="<u2")
+    array[:3] = TRUTH[:6].reshape(3, 2, 6, 7)
+    camera = reader()
+    for first, last in ((0, 6), (1, 4), (3, 4), (5, 8)):
+        np.testing.assert_array_equal(camera.read(first, last), TRUTH[first : min(last, 6)])
+    with pytest.raises(NotReadyError, match="no frame 6"):
+        camera.read(6, 8)
+
+
+def test_numbers_are_flat(reader, tmp_path):
+    """An array of numbers gives (n,)."""
+    zarr.create_array(tmp_path / "roots/x.zarr", data=np.linspace(0, 1, 20), chunks=(8,))
+    np.testing.assert_array_equal(reader().read(3, 17), np.linspace(0, 1, 20)[3:17])
+
+
 def test_an_array_in_a_group(reader, tmp_path):
     """``dataset`` names it."""
     group = zarr.create_group(tmp_path / "roots/x.zarr")

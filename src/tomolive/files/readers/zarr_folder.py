@@ -13,7 +13,7 @@ _METADATA = ("zarr.json", ".zarray")
 
 
 class ZarrReader:
-    """Frames of one array, of version 2 or 3 of the format; the first axis counts them.
+    """Frames of one array, of version 2 or 3 of the format: all axes but the last two count them.
 
     ``parameters["dataset"]`` names an array in a group; without it the folder is the array. Zarr has no lock
     and no mark for an array that grows; chunks that nobody has written are files that do not exist. The
@@ -30,24 +30,38 @@ class ZarrReader:
     def read(self, first: int, last: int) -> Array:
         """See `FrameReader.read`."""
         array = self._array
-        if array is None or array.shape[0] < last:
+        if array is None or array.shape[0] * self._each < last:
             array = self._array = self._open()
-        frame_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
-        last = min(last, array.shape[0], first + self._source.frames_per_block(frame_bytes))
-        there = self._written(first, last)
+        each = self._each
+        frame_bytes = (
+            math.prod(array.shape[-2:] if array.ndim > 2 else array.shape[1:]) * array.dtype.itemsize
+        )
+        last = min(last, array.shape[0] * each, first + self._source.frames_per_block(frame_bytes))
+        there = min(last, each * self._written(first // each, -(-last // each)))
         if there <= first:
-            raise NotReadyError(f"{self._folder} has no frame {first} so far", only=first < array.shape[0])
+            more = first < array.shape[0] * each
+            raise NotReadyError(f"{self._folder} has no frame {first} so far", only=more)
+        top = first // each
         try:
-            return array[first:there]
+            rows = array[top : -(-there // each)]
         # A chunk that is half written; which codec notices it, and how, is not known here.
         except Exception as error:
             raise NotReadyError(f"{self._folder}: {error}", only=True) from error
+        frames = rows.reshape(-1, *rows.shape[-2:]) if rows.ndim > 3 else rows
+        return frames[first - top * each : there - top * each]
+
+    @property
+    def _each(self) -> int:
+        """Frames in each entry of the first axis."""
+        return math.prod(self._array.shape[1:-2])
 
     def sign_of_life(self, frame: int) -> Hashable:
         """Return what changes when the array is made longer or the frame's first chunk is written."""
         files = [self._folder / name for name in _METADATA]
         if self._array is not None:
-            files.append(self._chunk(frame // self._array.chunks[0], *(0 for _ in self._array.shape[1:])))
+            files.append(
+                self._chunk(frame // self._each // self._array.chunks[0], *(0 for _ in self._array.shape[1:]))
+            )
         return tuple(stamp(path) for path in files)
 
     def close(self) -> None:
@@ -69,7 +83,7 @@ class ZarrReader:
         return array
 
     def _written(self, first: int, last: int) -> int:
-        """Return the end of the frames from ``first`` on of which all chunks exist."""
+        """Return the end of the entries of the first axis from ``first`` on of which all chunks exist."""
         deep, *tile = self._array.shards or self._array.chunks
         grid = [range(-(-size // step)) for size, step in zip(self._array.shape[1:], tile, strict=True)]
         for row in range(first // deep, -(-last // deep)):
