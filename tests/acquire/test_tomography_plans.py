@@ -1,9 +1,10 @@
 """Simulated scans through a RunEngine, in both styles of ophyd and both ways to turn the stage."""
 
-import multiprocessing
+import json
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,29 +90,37 @@ def test_a_fly_scan_is_announced_while_it_runs(recorded: Any, tmp_path: Path, st
     assert len(portions) >= 3
 
 
-def _measure(pipe: Connection) -> None:
-    """In a process of its own: say how many frames a growing file holds for a reader."""
-    while (asked := pipe.recv()) is not None:
-        path, dataset = asked
-        with h5py.File(path, "r", libver="latest", swmr=True) as file:
-            pipe.send(len(file[dataset]))
+_MEASURE = """
+import json, sys, h5py
+for line in sys.stdin:
+    path, dataset = json.loads(line)
+    with h5py.File(path, "r", libver="latest", swmr=True) as file:
+        print(len(file[dataset]), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Connection]:
-    """A process that opens files as an analysis host does."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(there,), daemon=True)
-    process.start()
-    yield here
-    here.send(None)
-    process.join(30)
-    assert process.exitcode == 0
+def measure() -> Iterator[Callable[[str, str], int]]:
+    """Ask a process of its own, as on an analysis host, how many frames a growing file holds."""
+    command = [sys.executable, "-c", _MEASURE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        asked, answers = reader.stdin, reader.stdout
+
+        def ask(path: str, dataset: str) -> int:
+            asked.write(json.dumps([path, dataset]) + "\n")
+            asked.flush()
+            return int(answers.readline())
+
+        yield ask
+        asked.close()
+        assert reader.wait(30) == 0
 
 
 @pytest.mark.parametrize(("style", "plan"), WAYS)
 def test_an_announced_frame_is_in_the_file(
-    recorded: Any, tmp_path: Path, reader: Connection, style: str, plan: str
+    recorded: Any, tmp_path: Path, measure: Callable[[str, str], int], style: str, plan: str
 ) -> None:
     """Another process that opens the growing file at the moment of the document sees the frame."""
     compared = []
@@ -133,8 +142,7 @@ def test_an_announced_frame_is_in_the_file(
             announced = doc["datum_kwargs"]["point_number"] + 1
         else:
             return
-        reader.send((path, dataset))
-        compared.append((announced, reader.recv()))
+        compared.append((announced, measure(path, dataset)))
 
     with Session(None, callbacks=[look]) as session:
         run_simulation(Simulation(**SMALL, style=style, plan=plan), session, tmp_path)

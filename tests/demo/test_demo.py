@@ -267,7 +267,8 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, opti
     """A folder for results, or for the JSON, that cannot be: named in one line, before anything starts."""
     (tmp_path / "file").write_text("in the way")
     others = ["--dir", tmp_path / "all"] if option == "--json" else []
-    done = _tomolive("demo", "--once", *SMALL, *others, option, tmp_path / "file" / "below")
+    page = ["--page", "127.0.0.1:0"]
+    done = _tomolive("demo", "--once", *SMALL, *page, *others, option, tmp_path / "file" / "below")
     _one_line(done, str(tmp_path / "file"))
 
 
