@@ -1,5 +1,6 @@
 """What is known of one tomography run: what the start document says, and what has come so far."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +148,7 @@ def _text(start: Mapping[str, Any], keys: Iterable[str]) -> str:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
+    return int(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
 
 def _uids(value: Any) -> tuple[str, ...]:

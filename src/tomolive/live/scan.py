@@ -158,11 +158,19 @@ class ScanReader:
     def _start(self, doc: Mapping[str, Any]) -> list[Output]:
         if doc["uid"] in self._scans:
             return []
-        rules = choose(self._rules, doc)
-        if rules is None:
-            plan = doc.get("plan_name", "a plan without a name")
-            return [Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone", problem=False)]
-        scan = self._scans[doc["uid"]] = Scan(doc, rules)
+        try:
+            rules = choose(self._rules, doc)
+            if rules is None:
+                plan = doc.get("plan_name", "a plan without a name")
+                return [
+                    Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone", problem=False)
+                ]
+            scan = Scan(doc, rules)
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            log.exception("the start document of run %s", doc["uid"])
+            why = f"{type(error).__name__}: {error}"
+            return [Note(doc["uid"], f"its start document is not understood, and it is left alone: {why}")]
+        self._scans[doc["uid"]] = scan
         for uid in [uid for uid, old in self._scans.items() if old.closed or old.failure][:-_RUNS_KEPT]:
             self._forget_documents(self._scans.pop(uid))
         return [scan.note(f"a scan by the rules {rules.name!r}: {rules.why(doc)}", problem=False)]
