@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -156,3 +158,30 @@ def test_drafts_of_a_killed_process(tmp_path):
         os.utime(tmp_path / ".writing" / name, (then, then))
     output.prepare_results(tmp_path)
     assert [path.name for path in (tmp_path / ".writing").iterdir()] == ["young"]
+
+
+_KILLED_BETWEEN_RENAMES = """
+import json, os, pathlib, sys
+from tomolive.live.output import write_results
+rename = pathlib.Path.rename
+def once(path, target):
+    rename(path, target)
+    os._exit(9)
+pathlib.Path.rename = once
+write_results(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]) | {"center": 12.0}, {})
+"""
+
+
+def test_results_survive_a_kill_while_they_are_replaced(tmp_path, summary, slices):
+    """A process that is killed between the two renames leaves no gap: the next start puts them back."""
+    output.write_results(tmp_path, summary, slices)
+    killed = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _KILLED_BETWEEN_RENAMES, tmp_path, json.dumps(summary)],
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == 9
+    assert not (tmp_path / "0f3c-1").exists()
+    output.prepare_results(tmp_path)
+    assert json.loads((tmp_path / "0f3c-1" / "summary.json").read_text())["center"] == 15.5
+    assert np.array_equal(tifffile.imread(tmp_path / "0f3c-1" / "xy.tif"), slices["xy"])

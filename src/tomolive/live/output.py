@@ -19,6 +19,7 @@ from tomolive.errors import SettingsError
 from tomolive.live.figure import draw
 
 _DRAFTS = ".writing"
+_REPLACED = "replaced"
 _OLD_S = 3600.0
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -36,6 +37,7 @@ def prepare_results(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        _restore(folder)
         _forget_old_drafts(folder)
     except OSError as error:
         raise SettingsError(
@@ -43,6 +45,13 @@ def prepare_results(folder: Path) -> Path:
             "choose another folder with --results DIR"
         ) from None
     return folder
+
+
+def _restore(folder: Path) -> None:
+    """Put results back that a process was replacing when it was killed."""
+    for was in (folder / _DRAFTS).glob(f"*/{_REPLACED}/*"):
+        if not (folder / was.name).exists():
+            was.rename(folder / was.name)
 
 
 def _forget_old_drafts(folder: Path) -> None:
@@ -116,7 +125,9 @@ def write_results(
 def _put_in_place(draft: Path, final: Path) -> None:
     if final.exists():
         old = _fresh(final.parent)
-        final.rename(old / "was")
+        (old / _REPLACED).mkdir()
+        # Killed before the next line has been done, see _restore.
+        final.rename(old / _REPLACED / final.name)
         draft.rename(final)
         shutil.rmtree(old)
     else:
