@@ -1,5 +1,6 @@
 """A catalog that goes away in the middle of a request, and runs that never end."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -84,3 +85,35 @@ def test_a_run_is_not_lost_while_it_is_written_anew(
     assert client[run.uid]["primary"]["angle"].read().tolist() == [0, 1, 2]
     assert client[run.uid].stop["exit_status"] == "success"
     assert run.uid not in unfinished(client)
+
+
+def test_a_document_without_its_uid_is_named(
+    client: Any, scan: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It belongs to no run; the log says so, and the runs around it are written."""
+    run = points(scan, 1)
+    run.stop()
+    archive = Archive(client)
+    for broken in ("start", "descriptor", "resource"):
+        archive(broken, {"name": "primary"})
+    put(archive, run.documents, Position("of broken", 0))
+    archive.close()
+    assert client[run.uid].stop["exit_status"] == "success"
+    assert [record.args[0] for record in caplog.records if record.levelname == "ERROR"] == [
+        "start", "descriptor", "resource",
+    ]  # fmt: skip
+
+
+def test_an_archive_that_fails_says_so(
+    client: Any, scan: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends the writing thread ends the source too, and is raised by the next call."""
+    told = threading.Event()
+    archive = Archive(client, on_failure=told.set)
+    monkeypatch.setattr(archive._runs, "take", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        archive(*points(scan, 0).documents[0])
+    assert told.wait(60)
+    with pytest.raises(ZeroDivisionError):
+        archive.close()
+    assert "must end" in caplog.text

@@ -59,7 +59,7 @@ class Archive:
         self._interval = self._pause = interval
         self._on_failure = on_failure
         self._queue: queue.Queue[_Item | None] = queue.Queue(_CAPACITY)
-        self._failure: CatalogError | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="archive", daemon=True)
         self._thread.start()
 
@@ -118,9 +118,16 @@ class Archive:
             while self._take_and_write():
                 pass
         except CatalogError as error:
-            self._failure = error
             log.warning("%s", error)
-            self._on_failure()
+            self._fail(error)
+        except Exception as error:
+            log.exception("the archive must end")
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Have every call raise from now on, and the source end."""
+        self._failure = error
+        self._on_failure()
 
     def _take_and_write(self) -> bool:
         """Take what comes for a while after the first document, then write it; False at the end."""

@@ -58,9 +58,13 @@ class OpenRuns:
         CatalogError
             if Tiled refuses the key.
         """
+        try:
+            uid = self._uid(name, doc)
+        except (KeyError, TypeError) as error:
+            log.error("a %s document is not archived: it has no valid %s", name, error)
+            return
         if name == "start":
-            self._guard(doc["uid"], name, lambda: self._start(doc["uid"], mark))
-        uid = self._uid(name, doc)
+            self._guard(uid, name, lambda: self._start(uid, mark))
         run = self._open.get(uid)
         if run is None:
             return
