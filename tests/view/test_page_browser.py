@@ -154,7 +154,23 @@ def test_cross_hair_moves_the_other_planes(
     for key in ("ArrowRight", "Shift+ArrowDown", "."):
         page.keyboard.press(key)
     wait(lambda: (scan.at["yz"], scan.at["xy"], scan.at["xz"]) == (x + 1, z + 10, y + 1), "keys")
-    wait(lambda: f"at={x + 1},{y + 1},{z + 10}" in page.url, "the address")
+
+
+def test_opening_an_address_moves_no_plane(
+    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """Planes are everybody's: an address, opened or loaded again, changes only this person's view."""
+    scan.publish(60)
+    page = open_page(page_server.url + "#colors=viridis&zoom-xy=2,0.5,0.5&at=3,4,5")
+    drawn(page)
+    scan.publish(61)
+    page.reload()
+    drawn(page)
+    page.get_by_role("button", name="0.5 pixels right").click()
+    wishes = [wait(scan.controls.take, "the wish")]
+    assert [(wish.plane, wish.center) for wish in wishes[0]] == [(None, 126.9)]
+    assert page.locator("#colors").input_value() == "viridis"
+    assert page.locator("[data-plane=xy] .zoom").inner_text() == "2.0\u00d7"
 
 
 def test_axis_can_be_dragged_on_the_projection(

@@ -1,4 +1,5 @@
-// What belongs to one person's view stands in the address: reload it, bookmark it, send it to a colleague.
+// What belongs to one person's view stands in the address: reload it, bookmark it, send it to a colleague. The planes
+// do not: they are everybody's, and only hands move them.
 
 const pair = (text) => {
   const values = (text ?? "").split(",").map(Number);
@@ -7,7 +8,7 @@ const pair = (text) => {
 
 export function readHash(text = location.hash) {
   const query = new URLSearchParams(text.replace(/^#/, ""));
-  const view = { levels: {}, zoom: {}, at: null };
+  const view = { levels: {}, zoom: {} };
   view.colors = query.get("colors");
   view.inverted = query.get("inverted") === "1";
   view.big = query.get("big");
@@ -19,8 +20,6 @@ export function readHash(text = location.hash) {
       view.zoom[plane] = { zoom: Math.min(64, Math.max(1, values[0])), x: values[1], y: values[2] };
     }
   }
-  const at = (query.get("at") ?? "").split(",").map(Number);
-  if (at.length === 3 && at.every(Number.isInteger)) view.at = { x: at[0], y: at[1], z: at[2] };
   return view;
 }
 
@@ -35,7 +34,6 @@ export function writeHash(view) {
   for (const [plane, { zoom, x, y }] of Object.entries(view.zoom)) {
     if (zoom > 1) parts.push(`zoom-${plane}=${short(zoom)},${x.toFixed(4)},${y.toFixed(4)}`);
   }
-  if (view.at) parts.push(`at=${view.at.x},${view.at.y},${view.at.z}`);
   const wanted = parts.length ? "#" + parts.join("&") : "";
   if (wanted !== location.hash) history.replaceState(null, "", location.pathname + location.search + wanted);
 }

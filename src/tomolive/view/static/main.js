@@ -14,7 +14,6 @@ import { Trends } from "./trends.js";
 
 const $ = (id) => document.getElementById(id);
 const view = readHash();
-let wantedAt = view.at;
 let status = null;
 let frozen = false;
 let held = null;
@@ -104,10 +103,6 @@ function state(message) {
   runs.update(status);
   trends.update(status);
   positions.update(status.pictures);
-  if (wantedAt && positions.size.x && controls.allowed) {
-    positions.move(wantedAt);
-    wantedAt = null;
-  }
   shape();
   for (const panel of panels) {
     if (panel.picture && !(panel.plane in status.pictures)) panel.clear();
@@ -232,7 +227,6 @@ function viewChanged() {
 function remember() {
   for (const panel of panels) view.zoom[panel.plane] = panel.view;
   for (const [name, group] of Object.entries(levels.groups)) view.levels[name] = group.locked;
-  if (status && positions.size.x && !wantedAt) view.at = { ...positions.at };
   writeHash(view);
 }
 
