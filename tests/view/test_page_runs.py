@@ -1,8 +1,11 @@
 """Finished scans on the page: from the folder that the reconstruction writes to what a click shows."""
 
 import json
+import os
 import runpy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import tifffile
 
 from tomolive.live.output import write_results
+from tomolive.view.runs import FinishedRuns
 
 SUMMARY = {
     "scan_id": 3, "sample": "tooth", "plan": "tomo_fly", "outcome": "success", "center": 296.1,
@@ -45,6 +49,46 @@ def test_finished_scans_are_listed_newest_first(serve_page: Any, results: Path) 
         ("bbbb-2", "abort", False),
         ("aaaa-1", "success", True),
     ]
+
+
+def test_the_disk_is_looked_at_again_when_a_result_came(results: Path) -> None:
+    """Listing ever more results costs nothing while none comes; what comes is told at once."""
+    write_results(results, {**SUMMARY, "run_uid": "bbbb-2"}, {})
+    os.utime(results, (1e9, 1e9))
+    runs = FinishedRuns(results)
+    first = runs.newest()
+    (results / "bbbb-2" / "summary.json").unlink()
+    assert runs.newest() is first
+    write_results(results, {**SUMMARY, "run_uid": "aaaa-1", "sample": "again"}, {})
+    assert [(run["run_uid"], run["sample"]) for run in runs.newest()] == [("aaaa-1", "again")]
+
+
+def test_many_readers_see_every_result(results: Path) -> None:
+    """While scans finish, each of several threads that list them finds all that were there before."""
+    runs = FinishedRuns(results)
+    written = ["aaaa-1"]
+    ended = threading.Event()
+
+    def watch() -> int:
+        looked = 0
+        while not ended.is_set():
+            before = set(written)
+            listed = [(run["finished"], run["run_uid"]) for run in runs.newest()]
+            assert before <= {uid for _, uid in listed}
+            assert listed == sorted(listed, reverse=True)
+            looked += 1
+        return looked
+
+    with ThreadPoolExecutor(6) as threads:
+        watching = [threads.submit(watch) for _ in range(6)]
+        try:
+            for number in range(30):
+                write_results(results, {**SUMMARY, "run_uid": f"b-{number:02}"}, {})
+                written.append(f"b-{number:02}")
+        finally:
+            ended.set()
+        assert all(one.result(60) for one in watching)
+    assert len(runs.newest()) == 31
 
 
 def test_files_of_a_scan_can_be_fetched_and_no_others(serve_page: Any, results: Path) -> None:
