@@ -5,11 +5,13 @@ import collections
 import gc
 import io
 import json
+import math
 import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 import tifffile
+from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -34,6 +37,35 @@ def watching(url: str, **options: Any) -> Iterator[Any]:
     """Connect as a page does, and take the greeting."""
     with connect(url.replace("http", "ws") + "live", max_size=None, close_timeout=1, **options) as line:
         line.hello = json.loads(line.recv(TIMEOUT))
+        yield line
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Return host and port."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+def upgrade(host: str) -> bytes:
+    """Return the request for a WebSocket as a browser sends it from a page of ``host``."""
+    return (
+        f"GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+@contextmanager
+def stuck(url: str) -> Iterator[socket.socket]:
+    """Connect as a page that reads no further than the greeting, with little room for more."""
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(TIMEOUT)
+        line.connect(address_of(url))
+        line.sendall(upgrade(urlsplit(url).netloc))
+        assert line.recv(12) == b"HTTP/1.1 101"
         yield line
 
 
@@ -210,17 +242,40 @@ def test_pictures_are_averaged_to_what_the_page_shows(page_server: Any, scan: An
         assert len(next_state(line)["bodies"][0]) == 48 + 2 * 256 * 256
 
 
-def test_a_viewer_who_never_reads_delays_nobody(page_server: Any, scan: Any) -> None:
-    """Beside a stalled and a vanished viewer, another gets every snapshot that he acknowledges."""
-    scan.publish(1)
-    with watching(page_server.url), watching(page_server.url) as vanished, watching(page_server.url) as line:
+def test_a_viewer_who_never_reads_delays_nobody(
+    page_server: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """Beside one to whom sending is stuck and one who vanished, another gets every snapshot that he draws."""
+    planes = ("xy", "xz")
+    room = int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2])
+    side = 64 * math.ceil(math.sqrt((room + 1e6) / 2) / 64)
+    pixels = np.zeros((side, side), np.float32)
+
+    def publish(frames: int) -> None:
+        pictures = {plane: Picture(plane, pixels, 0, frames) for plane in planes}
+        scan.store.publish(Status(frames_received=frames), pictures)
+
+    def sent() -> float:
+        return REGISTRY.get_sample_value("tomolive_page_pictures_sent_total") or 0.0
+
+    before = sent()
+    publish(1)
+    with stuck(page_server.url) as stalled, watching(page_server.url) as vanished:
+        next_state(vanished)
         vanished.socket.shutdown(socket.SHUT_RDWR)
-        ack(line, next_state(line))
-        for frames in range(2, 30):
-            scan.publish(frames)
-            state = next_state(line)
-            assert state["frames_received"] == frames
-            ack(line, state)
+        with watching(page_server.url) as line:
+            ack(line, next_state(line))
+            for frames in range(2, 8):
+                publish(frames)
+                state = next_state(line)
+                assert state["frames_received"] == frames
+                ack(line, state)
+            # The first picture is more than all buffers hold, so that the second waits for it.
+            those_who_read = len(planes) * (1 + 7)
+            wait(lambda: sent() - before > those_who_read, "the picture to him who is stuck")
+            assert len(stalled.recv(2**20, socket.MSG_PEEK)) < 2**16
+            assert httpx.get(page_server.url + "healthz", timeout=TIMEOUT).json()["viewers"] == 2
+            assert sent() - before == those_who_read + 1
 
 
 def test_malformed_messages_are_answered_and_end_only_their_sender(page_server: Any, scan: Any) -> None:
@@ -259,14 +314,8 @@ def test_a_foreign_name_for_this_machine_reads_nothing(page_server: Any, scan: A
     for path in ("", "api/state", "api/slices/xy.npy", "api/runs", "healthz", "metrics", "static/main.js"):
         reply = httpx.get(page_server.url + path, headers={"host": host})
         assert (reply.status_code, len(reply.content) < 300) == (403, True), path
-    lines = (
-        f"GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    address = urlsplit(page_server.url)
-    with socket.create_connection((address.hostname, address.port), TIMEOUT) as line:
-        line.sendall(lines.encode())
+    with socket.create_connection(address_of(page_server.url), TIMEOUT) as line:
+        line.sendall(upgrade(host))
         assert line.recv(4096).split()[1] == b"403"
 
 
