@@ -1,6 +1,8 @@
 """RemoteDispatcher: the call shape of bluesky's, cursors, errors of callbacks, images."""
 
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -81,12 +83,16 @@ def test_a_raising_callback_is_reported_and_the_others_go_on(hub, publish_run, l
 def test_positions_make_a_consumer_exact(hub, publish_run, listen, wait_for):
     """A position that was saved with a result leads to the very next document, without a cursor."""
     run = publish_run(10)
-    listener = listen(hub.native, start="all", wait=False)
     places = {}
-    listener.dispatcher.subscribe(
-        lambda _name, doc: places.setdefault(doc["uid"], listener.dispatcher.position)
-    )
-    wait_for(lambda: len(places) == len(run))
+
+    def note(_name, doc) -> None:
+        places[doc["uid"]] = dispatcher.position
+        if len(places) == len(run):
+            dispatcher.stop()
+
+    dispatcher = RemoteDispatcher(hub.native, start="all")
+    dispatcher.subscribe(note)
+    dispatcher.start()
     fifth = places[run[4][1]["uid"]]
     assert isinstance(fifth, Position)
     again = listen(hub.native, start=fifth)
@@ -175,3 +181,53 @@ def test_documents_that_are_no_longer_kept_are_counted(
         wait_for(lambda: again.documents and again.documents[-1][0] == "stop")
     assert f"no longer has {hub.hub.journal.first - 1} documents" in caplog.text
     assert len(again.documents) == hub.hub.journal.head - hub.hub.journal.first
+
+
+LATE_CONSUMER = """
+import sys
+from tomolive import RemoteDispatcher, service
+
+address, root = sys.argv[1:]
+dispatcher = RemoteDispatcher(address, name="late_file", roots=[root], patience=600)
+dispatcher.subscribe_frames(lambda frames: None)
+dispatcher.subscribe(lambda name, doc: print(name, flush=True))
+service.stop_on_signals(dispatcher.stop)
+dispatcher.start()
+"""
+
+
+def test_sigterm_ends_the_wait_for_a_late_file(hub, publishing, make_run, listen, wait_for, tmp_path):
+    """The consumer ends cleanly at once; the document whose frames did not come is given again."""
+    run = make_run(0)
+    start, descriptor = run[0][1]["uid"], run[1][1]["uid"]
+    run[1][1]["data_keys"] = {
+        "camera": {
+            "source": "x",
+            "dtype": "array",
+            "shape": [1, 4, 4],
+            "dtype_numpy": "<u2",
+            "external": "STREAM:",
+        }
+    }
+    resource = {
+        "uid": "resource", "run_start": start, "data_key": "camera", "mimetype": "application/x-hdf5",
+        "uri": f"file://localhost{tmp_path}/late.h5",
+        "parameters": {"dataset": "/entry/data", "chunk_shape": [1]},
+    }  # fmt: skip
+    bounds = {"indices": {"start": 0, "stop": 1}, "seq_nums": {"start": 1, "stop": 2}}
+    datum = {"uid": "datum", "stream_resource": "resource", "descriptor": descriptor, **bounds}
+    documents = [*run[:2], ("stream_resource", resource), ("stream_datum", datum), ("stop", run[2][1])]
+    with publishing(hub.native) as publish:
+        for name, doc in documents:
+            publish(name, doc)
+        assert publish.flush(TIMEOUT)
+    command = [sys.executable, "-c", LATE_CONSUMER, hub.native, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
+        assert consumer.stdout is not None
+        while consumer.stdout.readline() != "stream_datum\n":
+            assert consumer.poll() is None
+        consumer.terminate()
+        assert consumer.wait(TIMEOUT) == 0  # far less than its patience
+    again = listen(hub.native, name="late_file")
+    wait_for(lambda: again.documents and again.documents[-1][0] == "stop")
+    assert again.documents == documents[3:]

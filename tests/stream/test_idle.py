@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from tomolive import RemoteDispatcher
+
 
 @pytest.mark.parametrize("end", ["native", "stock"])
 def test_idle_callbacks(hub, listen, publishing, make_run, wait_for, end):
@@ -36,18 +38,22 @@ def test_an_idle_callback_that_raises(hub, listen, publishing, make_run, wait_fo
         wait_for(lambda: len(listener.documents) == 6)
 
 
-def test_a_consumer_knows_how_far_it_is_behind(hub, listen, publishing, make_run, wait_for):
+def test_a_consumer_knows_how_far_it_is_behind(hub, publishing, make_run):
     """While it reads an old run, the documents that wait are counted; at the end none do."""
     with publishing(hub.native) as publish:
         for name, doc in make_run(50):
             publish(name, doc)
-        first = listen(hub.native, wait=False, start="all")
-        wait_for(lambda: len(first.documents) == 53)
+        assert publish.flush(60)
     behind = []
-    listener = listen(hub.native, wait=False, start="all")
-    listener.dispatcher.subscribe(lambda *_: behind.append(listener.dispatcher.behind))
-    wait_for(lambda: len(listener.documents) == 53)
-    wait_for(lambda: listener.dispatcher.behind == 0)
+
+    def note(_name, _doc) -> None:
+        behind.append(dispatcher.behind)
+        if len(behind) == 53:
+            dispatcher.stop()
+
+    dispatcher = RemoteDispatcher(hub.native, start="all")
+    dispatcher.subscribe(note)
+    dispatcher.start()
     assert behind == sorted(behind, reverse=True)
     assert behind[-1] == 0
     assert max(behind) > 10

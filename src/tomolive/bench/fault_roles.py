@@ -1,4 +1,4 @@
-"""The processes that the fault benchmark kills: one that publishes, one that consumes.
+"""The processes of the fault benchmark: one that publishes, one that consumes.
 
 Both keep on disk what they have done, so that a killed one can go on and nothing is counted from memory.
 """
@@ -9,11 +9,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tomolive.stream.dispatcher import RemoteDispatcher
 from tomolive.stream.messages import Position
 from tomolive.stream.publisher import Publisher
 
+_ROUND = 1_000_000
 KEYS = {"value": {"source": "SIM:value", "dtype": "number", "shape": []}}
 
 
@@ -45,32 +47,58 @@ def publish(address: str, folder: Path, round_number: int, documents: int, rate:
 
 
 def _event(descriptor: str, round_number: int, number: int) -> dict:
-    value = round_number * 1_000_000 + number
+    value = round_number * _ROUND + number
     return {
         "uid": str(uuid.uuid4()), "descriptor": descriptor, "time": time.time(), "seq_num": number + 1,
         "data": {"value": value}, "timestamps": {"value": 0.0}, "filled": {},
     }  # fmt: skip
 
 
-def consume(address: str, folder: Path) -> None:
-    """Write every event's value down with its position; begin behind the last one that is written."""
-    sink = folder / "sink"
-    last = Sink(sink, behind=-200).read()[-1:]
-    start = Position(*last[0][:2]) if last else "all"
-    dispatcher = RemoteDispatcher(address, name="sink", start=start, on_error="stop")
+def consume(address: str, sink: Path, start: str, pause: float) -> None:
+    """Write every document down with its position; begin behind the last one that is written.
+
+    ``pause``: seconds that each document takes.
+    """
+    last = Sink(sink, behind=-300).read()[-1:]
+    begin = Position(last[0].epoch, last[0].offset) if last else start
+    dispatcher = RemoteDispatcher(address, name=sink.name, start=begin, on_error="stop")
     fd = os.open(sink, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def write(_name: str, doc: dict) -> None:
+    def write(name: str, doc: dict) -> None:
+        if pause:
+            time.sleep(pause)
         place = dispatcher.position
         assert place is not None  # noqa: S101  # a document has a position
-        os.write(fd, f"{place.epoch} {place.offset} {doc['data']['value']}\n".encode())
+        value = doc["data"]["value"] if name == "event" else -1
+        os.write(fd, f"{place.epoch} {place.offset} {name} {value} {time.time():.6f}\n".encode())
 
-    dispatcher.subscribe(write, "event")
+    dispatcher.subscribe(write)
     dispatcher.start()
 
 
+class Arrival(NamedTuple):
+    """A document as a consumer wrote it down."""
+
+    epoch: str
+    offset: int
+    name: str
+    value: int
+    """Of an event; -1 otherwise."""
+    time: float
+
+    @property
+    def round(self) -> int:
+        """Round that an event belongs to."""
+        return self.value // _ROUND
+
+    @property
+    def number(self) -> int:
+        """Number of an event in its round."""
+        return self.value % _ROUND
+
+
 class Sink:
-    """The file that the consumer writes: a line with epoch, offset and value for each event."""
+    """The file that the consumer writes: a line for each document."""
 
     def __init__(self, path: Path, behind: int = 0) -> None:
         """Read from the beginning, or from ``-behind`` bytes before the end."""
@@ -79,8 +107,8 @@ class Sink:
         self._at = max(0, size + behind) if behind else 0
         self._skip = self._at > 0  # it begins in the middle of a line
 
-    def read(self) -> list[tuple[str, int, int]]:
-        """Return (epoch, offset, value) of the whole lines that have come since the last call."""
+    def read(self) -> list[Arrival]:
+        """Return the whole lines that have come since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -90,7 +118,10 @@ class Sink:
         self._at += len(whole)
         lines = whole.decode().splitlines()[self._skip :]
         self._skip = False
-        return [(epoch, int(offset), int(value)) for epoch, offset, value in map(str.split, lines)]
+        return [
+            Arrival(epoch, int(offset), name, int(value), float(moment))
+            for epoch, offset, name, value, moment in map(str.split, lines)
+        ]
 
 
 class _Log:
@@ -118,4 +149,4 @@ if __name__ == "__main__":
     if role == "publish":
         publish(address, Path(where), int(rest[0]), int(rest[1]), float(rest[2]))
     else:
-        consume(address, Path(where))
+        consume(address, Path(where), rest[0], float(rest[1]))

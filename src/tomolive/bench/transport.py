@@ -40,11 +40,12 @@ class Middle:
     "--documents", default=50_000, show_default=True, help="Events of the burst and of the journal."
 )
 @click.option("--seconds", default=4.0, show_default=True, help="Length of each latency measurement.")
+@click.option("--readback", default=0, help="Read back a journal of so many events, of a hub of its own.")
 @click.option("--cores", default=1, show_default=True, help="Cores that all processes share.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
 )
-def transport(documents: int, seconds: float, cores: int, json_file: Path | None) -> None:
+def transport(documents: int, seconds: float, readback: int, cores: int, json_file: Path | None) -> None:
     """Measure documents per second, latency and cost, journaled and acknowledged, beside bluesky's own."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(allowed)[:cores])
@@ -52,6 +53,8 @@ def transport(documents: int, seconds: float, cores: int, json_file: Path | None
         figures: dict[str, Any] = {
             kind: _measure(kind, documents, seconds) for kind in ("bluesky", "tomolive")
         }
+        if readback:
+            figures["tomolive"].update(_measure_read_back(readback))
     finally:
         os.sched_setaffinity(0, allowed)
     _print(figures, documents, cores)
@@ -81,6 +84,18 @@ def _measure(kind: Kind, documents: int, seconds: float) -> dict[str, Any]:
         if kind == "tomolive":
             figures["read_back_per_s"] = _read_back(middle, documents)
         return {**figures, "memory_mb": roles.peak_memory(middle.pid)}
+
+
+def _measure_read_back(events: int) -> dict[str, Any]:
+    """Make a journal of so many events, and read it from a hub that has just opened it."""
+    with tempfile.TemporaryDirectory(prefix="tomolive-bench-") as folder:
+        roles.fill_journal(Path(folder) / "journal", events)
+        with _middle("tomolive", Path(folder)) as middle:
+            return {
+                "long_journal": events,
+                "long_read_back_per_s": _read_back(middle, events),
+                "long_memory_mb": roles.peak_memory(middle.pid),
+            }
 
 
 def _run(middle: Middle, folder: Path, load: Load) -> dict[str, Any]:
@@ -152,6 +167,9 @@ _ROWS = [
     ("latency at 1000/s, p50, us", "p50_us_at_1000", "{:,.0f}"),
     ("latency at 1000/s, p99, us", "p99_us_at_1000", "{:,.0f}"),
     ("journal read back, documents per second", "read_back_per_s", "{:,.0f}"),
+    ("long journal, documents", "long_journal", "{:,}"),
+    ("long journal read back, documents per second", "long_read_back_per_s", "{:,.0f}"),
+    ("long journal, hub's peak memory, MB", "long_memory_mb", "{:,.0f}"),
     ("hub or proxy, peak memory, MB", "memory_mb", "{:,.0f}"),
 ]
 

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["tomolive", "bluesky"]
 KEYS = [f"detector_{number}" for number in range(10)]
+_FILL_DOCUMENTS = 256
 QUIET_SECONDS = 3.0
 """bluesky's transport may lose the end of a run; after this long without a document it is over."""
 
@@ -190,6 +192,27 @@ def read_all(address: str, documents: int, parent: Connection) -> None:
     dispatcher.subscribe_idle(lambda: dispatcher.stop() if len(times) > documents else None)
     dispatcher.start()
     parent.send(len(times) / (times[-1] - times[0]))
+
+
+def fill_journal(folder: Path, events: int) -> None:
+    """Make the journal of a hub that has received one run."""
+    from tomolive.stream import records
+    from tomolive.stream.codec import encode
+    from tomolive.stream.index import Batch
+    from tomolive.stream.journal import Journal
+
+    run, publisher = RunMaker("long"), b"a benchmark's id"
+    journal = Journal(folder, fsync="never")
+    batch = Batch(runs=[(0, run.uid)])
+    opening = [("start", run.start()), ("descriptor", run.descriptor())]
+    everything = chain(opening, (("event", run.event(n)) for n in range(events)), [("stop", run.stop())])
+    for seq, (name, doc) in enumerate(everything, 1):
+        flags = records.STARTS_RUN if name == "start" else 0
+        batch.add(records.pack(publisher, seq, encode(name, doc), flags), 1, publisher, seq)
+        if batch.count == _FILL_DOCUMENTS or name == "stop":
+            journal.append(batch)
+            batch = Batch()
+    journal.close()
 
 
 def peak_memory(pid: int) -> float:

@@ -10,7 +10,7 @@ from event_model import EventPage, unpack_event_page
 
 from tomolive.errors import FileAccessError
 from tomolive.files.announcements import Announcement, Announcements, Asset, Track, merge
-from tomolive.files.assets import OpenAsset
+from tomolive.files.assets import MOST_LOOKS, OpenAsset
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.files.locate import Locator
 from tomolive.files.pool import FramePool
@@ -42,7 +42,8 @@ class Filler:
     An event whose frames did not come passes unfilled (``filled[key]`` is False), after the word that they
     are missing.
 
-    Frames that do not come in time are reported, and still looked for: whenever a document comes, and before
+    Frames that do not come in time are reported, neighbours at once, and still looked for (behind 10,000 that
+    are not there no others are, before one of these comes): whenever a document comes, and before
     the run's stop document, which is held back until they have come or a grace period without a
     sign of life is over.
 
@@ -83,12 +84,14 @@ class Filler:
         self._open: dict[str, OpenAsset] = {}
         self._recent: dict[tuple[str, str], Frames] = {}
         self._stopped = threading.Event()
+        self.interrupted = False
+        """Whether `stop` came while something of the last document was still to be passed on."""
 
     def process(self, name: str, doc: Document) -> Iterator[Item]:
         """Yield what is to be passed on for one document; may wait for files.
 
-        Documents are never changed in place. Once `stop` was called the iterator may end early; the document
-        was then not passed on completely and must not be acknowledged.
+        Documents are never changed in place. Once `stop` was called the iterator may end early;
+        `interrupted` then says that the document was not passed on completely and must not be acknowledged.
         """
         yield from self.poll()
         match name:
@@ -105,8 +108,10 @@ class Filler:
                     yield from self._event(event)
             case "stop":
                 yield from self._finish(str(doc.get("run_start")), grace=Patience(self._seconds))
-                if not self._stopped.is_set():
-                    yield "document", name, doc
+                if self._stopped.is_set():
+                    self.interrupted = True
+                    return
+                yield "document", name, doc
             case "start":
                 yield from self._forget_old_runs()
                 self._announcements.take(name, doc)
@@ -151,6 +156,7 @@ class Filler:
                 else:
                     yield item
         if self._stopped.is_set():
+            self.interrupted = True
             return
         for image, blocks in found:
             if not _fit_together(blocks) and not self._frames:
@@ -192,13 +198,17 @@ class Filler:
             yield _missing(announced, "the document that names their file was never seen", final=True)
             return
         opened = self._opened(announced.asset)
-        if opened.overdue:
+        if opened.overdue and opened.look_is_cheap():
             yield from self._look_again(opened)
         part = announced
+        late: list[Announcement] = []
+        reason = ""
         while part.count and not self._stopped.is_set():
             try:
                 array = self._wait_for(opened, part.head(self._block(part)), insist)
             except BeingWrittenError as error:
+                yield from self._report(late, reason)
+                late = []
                 if not opened.told_exclusive:
                     opened.told_exclusive = True
                     yield _missing(part, str(error), final=False)
@@ -206,24 +216,40 @@ class Filler:
                 yield from self._give_up(opened, part, error)
                 return
             except NotReadyError as error:
-                late = part.head(1) if error.only and not part.whole else part
-                yield from self._give_up(opened, late, error)
-                part = part.rest(late.count)
+                if self._stopped.is_set():
+                    break
+                one = error.only and not part.whole and len(late) < MOST_LOOKS
+                late.append(part.head(1) if one else part)
+                reason = reason or str(error)
+                opened.given_up = True
+                if self._frames:
+                    opened.keep_looking(late[-1])
+                part = part.rest(late[-1].count)
             except FileAccessError as error:
+                yield from self._report(late, reason)
                 yield _missing(part, str(error), final=True)
                 return
             else:
+                yield from self._report(late, reason)
+                late, reason = [], ""
                 yield self._hand_out(part, array)
                 part = part.rest(part.count if part.whole else len(array))
+        yield from self._report(late, reason)
+        self.interrupted |= bool(part.count)
+
+    def _report(self, late: list[Announcement], reason: str) -> Iterator[Item]:
+        for part in merge(late):
+            yield _missing(part, reason, final=not self._frames)
 
     def _give_up(self, opened: OpenAsset, late: Announcement, error: NotReadyError) -> Iterator[Item]:
         """Report frames that have not come; they are still looked for if someone can use them later."""
         if self._stopped.is_set():
+            self.interrupted = True
             return
         opened.given_up = True
         look_on = self._frames
         if look_on:
-            opened.overdue.append(late)
+            opened.keep_looking(late)
         if not (isinstance(error, BeingWrittenError) and look_on):
             yield _missing(late, str(error), final=not look_on)
 

@@ -27,6 +27,7 @@ from event_model import DocumentNames
 from msgspec.msgpack import Ext
 
 from tomolive.errors import CodecError
+from tomolive.stream.limits import CONTAINERS, check_head
 
 VERSION = 1
 NAMES = frozenset(name.value for name in DocumentNames)
@@ -61,17 +62,20 @@ def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     ------
     CodecError
         with the path of the value that cannot travel: an object array, a masked array, an integer beyond 64
-        bits, a key that is no string, an object that is no data, or something that contains itself.
+        bits, a key that is no string, an object that is no data, or something that contains itself; or if
+        the document is beyond ``limits`` beside its arrays.
     """
     if name not in NAMES:
         raise CodecError(f"{name!r} is not the name of a document; known are {', '.join(sorted(NAMES))}")
     try:
         head = _encode_plain((VERSION, name, doc))
-        if _EVERYTHING.is_valid(doc):
+        if len(head) <= CONTAINERS and _EVERYTHING.is_valid(doc):
             return [head]  # almost every document, and the RunEngine waits for this
     except (TypeError, ValueError, OverflowError, RecursionError):
         pass  # it holds arrays, or something that the careful way has a word about
-    return _encode_carefully(name, doc)
+    frames = _encode_carefully(name, doc)
+    check_head(frames[0])
+    return frames
 
 
 def _encode_carefully(name: str, doc: Mapping[str, Any]) -> list[Buffer]:

@@ -22,6 +22,7 @@ _BATCH_BYTES = 1 << 20
 _PING_SECONDS = 0.3
 _HELLO_SECONDS = 1.0
 _BUSY_SECONDS = 1.0
+_SILENT_SECONDS = 5.0
 _ANSWER_MS = 50
 _UNDER_WAY_SECONDS = 0.01
 """How soon to look for acknowledgements while no new documents come."""
@@ -95,8 +96,9 @@ class Courier:
         DeniedError
             if the hub refuses this Publisher.
         """
-        with connect(self._context, zmq.DEALER, self.address, self._keys) as dealer:
-            _Carriage(self, dealer, spool, name).run(until)
+        while not until():  # again when a connection has gone silent
+            with connect(self._context, zmq.DEALER, self.address, self._keys) as dealer:
+                _Carriage(self, dealer, spool, name).run(until)
 
 
 class _Carriage:
@@ -106,15 +108,24 @@ class _Carriage:
         self._courier, self._dealer, self._spool = courier, dealer, spool
         self._session = PublisherSession(spool.publisher, name)
         self._hello_due = self._ping_due = 0.0
+        self._asked = 0.0
+        """When the oldest message was sent that the hub has not answered; 0: it has answered all."""
 
     def run(self, until: Callable[[], bool]) -> None:
-        while not until():
+        """Send and wait until ``until()``, or the hub no longer answers."""
+        while not until() and not self._is_silent():
             try:
                 self._send()
                 self._wait()
             except ProtocolError as error:
                 log.warning("the hub at %s is not understood: %s", self._courier.address, error)
         self._tell(messages.encode(messages.Bye()))
+
+    def _is_silent(self) -> bool:
+        if not self._asked or time.monotonic() < self._asked + _SILENT_SECONDS:
+            return False
+        log.warning("the hub at %s does not answer: connecting again", self._courier.address)
+        return True
 
     def _send(self) -> None:
         now = time.monotonic()
@@ -163,6 +174,7 @@ class _Carriage:
         """Take in the messages that are there, or the first one that comes in time."""
         while self._dealer.poll(patience_ms):
             self._understand(self._session.receive(*self._dealer.recv_multipart()))
+            self._asked = 0.0
             patience_ms = 0
 
     def _understand(self, message: messages.FromHub) -> None:
@@ -190,4 +202,5 @@ class _Carriage:
             self._dealer.send_multipart(parts, zmq.DONTWAIT)
         except zmq.Again:
             return False
+        self._asked = self._asked or time.monotonic()
         return True

@@ -168,9 +168,14 @@ class RemoteDispatcher:
                     self._give_document(*document, document)
                 else:
                     self._give_all(filler.process(*document), document)
+                    if filler.interrupted:
+                        return  # not asking for the next one leaves this one unacknowledged
 
     def stop(self) -> None:
-        """End ``start`` after the document at hand; any thread may call this."""
+        """End ``start`` after the document at hand; any thread may call this.
+
+        A wait for a file ends at once; the document that announced it then counts as not done.
+        """
         self._stopped.set()
         if self._filling is not None:
             self._filling.stop()

@@ -18,6 +18,7 @@ from tomolive.stream.codec import decode, encode
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.index import Batch
 from tomolive.stream.journal import Journal, Reader
+from tomolive.stream.limits import TOGETHER_BYTES, check_head
 from tomolive.stream.messages import ProtocolError
 from tomolive.stream.protocol import WINDOW_BYTES
 from tomolive.stream.sparing import SparingFilter
@@ -211,11 +212,14 @@ class Exchange:
         known.unanswered += len(blob)
         if known.unanswered > 2 * WINDOW_BYTES + self.limits.largest:
             raise ProtocolError(f"{known.unanswered} bytes without waiting for an acknowledgement")
-        begin = end = count = 0  # what is being gathered: blob[begin:end]
+        together = begin = end = count = 0  # what is being gathered: blob[begin:end]
         try:
             for record in records.walk(blob):
                 if record.publisher != known.publisher:
                     raise ProtocolError("a record of another publisher")
+                if 0 < together < record.end and record.end > TOGETHER_BYTES:
+                    raise ProtocolError(f"several documents in a message of more than {TOGETHER_BYTES} bytes")
+                together = record.end
                 if record.seq > known.accepted + 1:
                     self._reply(peer, messages.Unknown())  # something went astray: greet and send again
                     break
@@ -242,7 +246,9 @@ class Exchange:
         known.accepted, known.owed = record.seq, True
         name, uid = "unknown", ""
         try:
-            name, doc = decode(records.frames(blob, record))
+            frames = records.frames(blob, record)
+            check_head(frames[0])
+            name, doc = decode(frames)
             uid = str(doc.get("uid", ""))
             self._check(name, doc, starts_run=bool(record.flags & records.STARTS_RUN))
         except (DocumentError, JournalError) as error:

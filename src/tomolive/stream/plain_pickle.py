@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tomolive.errors import CodecError
+from tomolive.stream.limits import CONTAINERS
 from tomolive.stream.plain_types import BUILDERS, Name, Pending, finished
 
 _UNPACK = {format_: struct.Struct(format_) for format_ in ("<B", "<H", "<i", "<I", "<Q", ">d")}
@@ -125,9 +126,15 @@ def _pushes(make: Callable[[_Reader], Any]) -> Callable[[_Reader], None]:
     return lambda reader: reader.stack.append(make(reader))
 
 
+def _count(reader: _Reader) -> None:
+    reader.containers += 1
+    if reader.containers > CONTAINERS:
+        raise CodecError(f"a pickle of more than {CONTAINERS} lists and mappings")
+
+
 def _opens(make: Callable[[_Reader], Any]) -> Callable[[_Reader], None]:
     def push(reader: _Reader) -> None:
-        reader.containers += 1
+        _count(reader)
         reader.stack.append(make(reader))
 
     return push
@@ -147,7 +154,7 @@ def _tuple(size: int) -> Callable[[_Reader], None]:
         if len(values) < size:
             raise IndexError
         reader.stack[-size:] = [values]
-        reader.containers += 1
+        _count(reader)
 
     return make
 
@@ -222,8 +229,8 @@ def _refused(reader: _Reader) -> None:
 
 
 _HARMLESS_DEPTH = 200
-_MOST_OPCODES = 4_000_000
-"""An opcode of one byte can take a hundred bytes of memory; a page of a million numbers needs fewer."""
+_MOST_OPCODES = 1 << 20
+"""An opcode of one byte can take a hundred bytes of memory; a list of a million numbers needs no more."""
 _STOP, _SHORT_TEXT, _MEMOIZE, _FLOAT, _RECALL = ord("."), 0x8C, 0x94, ord("G"), ord("h")
 _float_at = _UNPACK[">d"].unpack_from
 _OPCODES: dict[int, Callable[[_Reader], Any]] = {

@@ -22,6 +22,7 @@ _PING_SECONDS = 0.3
 _SUBSCRIBE_SECONDS = 1.0
 _ACKNOWLEDGE_MS = 20
 _POLL_MS = 50
+_SILENT_SECONDS = 5.0
 _LARGEST_STOCK = 256 << 20
 
 Documents = Generator[tuple[str, dict[str, Any]] | None, None, None]
@@ -58,6 +59,8 @@ class HubSource:
         self.position = position
         self._done = self._acknowledged = 0
         self._subscribe_due = self._ping_due = self._acknowledge_due = 0.0
+        self._asked = 0.0
+        """When the oldest question was sent that the hub has not answered; 0: it has answered all."""
 
     @property
     def behind(self) -> int:
@@ -74,30 +77,55 @@ class HubSource:
         """
         context = zmq.Context()
         try:
-            with connect(context, zmq.DEALER, self._address, self._keys) as dealer:
-                try:
-                    while not stopped.is_set():
-                        yield from self._turn(dealer, stopped)
-                finally:
-                    self._acknowledge(dealer)
-                    _tell(dealer, messages.encode(messages.Bye()))
+            while not stopped.is_set():
+                with connect(context, zmq.DEALER, self._address, self._keys) as dealer:
+                    yield from self._talk(dealer, stopped)
         except DeniedError as error:
             raise AddressError(f"the hub at {self._address}: {error}") from None
         finally:
             context.term()
 
+    def _talk(self, dealer: zmq.Socket, stopped: threading.Event) -> Documents:
+        """Yield documents until ``stopped``, or the hub no longer answers on this connection."""
+        self._asked = self._subscribe_due = 0.0
+        self._session.subscribed = False
+        try:
+            while not stopped.is_set() and not self._is_silent():
+                yield from self._turn(dealer, stopped)
+        finally:
+            self._acknowledge(dealer)
+            _tell(dealer, messages.encode(messages.Bye()))
+
+    def _is_silent(self) -> bool:
+        if not self._asked or time.monotonic() < self._asked + _SILENT_SECONDS:
+            return False
+        log.warning("the hub at %s does not answer: connecting again", self._address)
+        return True
+
+    def _ask(self, dealer: zmq.Socket, question: bytes) -> bool:
+        """Send what the hub answers; the answer is awaited from the first question on."""
+        sent = _tell(dealer, question)
+        if sent and not self._asked:
+            self._asked = time.monotonic()
+        return sent
+
     def _turn(self, dealer: zmq.Socket, stopped: threading.Event) -> Documents:
         now = time.monotonic()
         session = self._session
         if not session.subscribed and now >= self._subscribe_due:
-            if _tell(dealer, session.subscribe()):
+            if self._ask(dealer, session.subscribe()):
                 self._subscribe_due = now + _SUBSCRIBE_SECONDS
-        elif session.subscribed and now >= self._ping_due and _tell(dealer, messages.encode(messages.Ping())):
+        elif (
+            session.subscribed
+            and now >= self._ping_due
+            and self._ask(dealer, messages.encode(messages.Ping()))
+        ):
             self._ping_due = now + _PING_SECONDS
         if self._done != self._acknowledged and now >= self._acknowledge_due:
             self._acknowledge(dealer)
         if dealer.poll(_POLL_MS if self._done == self._acknowledged else _ACKNOWLEDGE_MS):
             parts = dealer.recv_multipart()
+            self._asked = 0.0
             try:
                 message = session.receive(*parts)
             except ProtocolError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tomolive.errors import CodecError
-from tomolive.stream import codec, plain_pickle
+from tomolive.stream import codec, limits, plain_pickle
 
 _PICKLE_PROTOCOL = 4
 """The default of Python 3.8 to 3.13; a stock consumer then gets arrays that it may write to."""
@@ -77,7 +77,10 @@ def _deserialised(body: bytes) -> Any:
         return plain_pickle.loads(body)
     try:
         if body.lstrip()[:1] == b"{":
+            if body.count(b"[") + body.count(b"{") > limits.CONTAINERS:
+                raise CodecError(f"a document of more than {limits.CONTAINERS} lists and mappings")
             return msgspec.json.decode(body)
+        limits.check_head(body)
         return msgspec.msgpack.decode(body, ext_hook=_no_extension)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CodecError(f"not a document: {error}") from None
