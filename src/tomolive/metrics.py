@@ -20,6 +20,9 @@ HUB_JOURNAL_BYTES = Gauge("tomolive_hub_journal_bytes", "size of the journal")
 HUB_JOURNAL_DOCUMENTS = Gauge("tomolive_hub_journal_documents", "documents in the journal")
 HUB_LAG = Gauge("tomolive_hub_cursor_lag", "documents that a named cursor is behind", ["cursor"])
 HUB_SPOOLED = Gauge("tomolive_hub_spooled", "documents that a connected Publisher still holds", ["publisher"])
+HUB_STOCK_LOST = Counter(
+    "tomolive_hub_stock_lost", "documents known to be lost to RemoteDispatchers of bluesky that took none"
+)
 HUB_FULL = Gauge("tomolive_hub_journal_refuses", "1 while the journal takes no documents")
 DISPATCHER_DOCUMENTS = Counter("tomolive_dispatcher_documents", "documents given to callbacks")
 DISPATCHER_ERRORS = Counter("tomolive_dispatcher_errors", "callbacks that raised")

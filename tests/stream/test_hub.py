@@ -10,10 +10,12 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zmq
 from bluesky.callbacks.zmq import Publisher as StockPublisher
 from bluesky.callbacks.zmq import RemoteDispatcher as StockDispatcher
+from prometheus_client import REGISTRY
 
 from tomolive.errors import AddressError, JournalError
 from tomolive.stream import health, messages, records
@@ -139,6 +141,76 @@ def test_stock_publisher_and_dispatcher(hub, listen, make_run, wait_for):
     assert [document for document in heard if document != first[0]] == run
 
 
+@pytest.fixture
+def stock_sub(hub, wait_for):
+    """Make sockets that listen as bluesky's RemoteDispatcher does."""
+    context = zmq.Context()
+    made: list[zmq.Socket] = []
+
+    def make(**options: int) -> zmq.Socket:
+        known = hub.hub.stock_listeners
+        sub = context.socket(zmq.SUB)
+        made.append(sub)
+        for option, value in options.items():
+            sub.set(getattr(zmq, option), value)
+        sub.connect(hub.stock_out)
+        sub.subscribe(b"")
+        wait_for(lambda: hub.hub.stock_listeners > known)
+        return sub
+
+    yield make
+    for sub in made:
+        sub.close(linger=0)
+    context.term()
+
+
+def long_run(make_run) -> list[tuple[str, dict]]:
+    """Make a run that no queue of sockets holds."""
+    run = make_run(5000)
+    for _, doc in run[2:-1]:
+        doc["data"] = {**doc["data"], "motor_0": "x" * 4000}
+    return run
+
+
+def test_a_stock_listener_that_is_busy_for_a_moment_loses_nothing(
+    hub, publishing, make_run, stock_sub, wait_for
+):
+    """More documents than fit into its queues wait in the journal until it listens again."""
+    run = long_run(make_run)
+    sub = stock_sub(RCVBUF=1 << 16)
+    with publishing(hub.native) as publish:
+        for name, doc in run:
+            publish(name, doc)
+        assert publish.flush(TIMEOUT)
+    wait_for(lambda: hub.hub._stock_feed.waiting)
+    heard = 0
+    while heard < len(run) and sub.poll(TIMEOUT * 1000):
+        sub.recv()
+        heard += 1
+    assert heard == len(run)
+
+
+def test_a_stock_listener_that_is_stuck_holds_nobody_up(
+    hub, publishing, make_run, stock_sub, monkeypatch, caplog
+):
+    """It loses documents after a while, which is counted and said; the others get everything."""
+    monkeypatch.setattr("tomolive.stream.stock_feed.PATIENCE_SECONDS", 0.5)
+    lost = REGISTRY.get_sample_value("tomolive_hub_stock_lost_total") or 0.0
+    stock_sub(RCVHWM=1, RCVBUF=1 << 16)
+    good = stock_sub(RCVHWM=0)
+    run = long_run(make_run)
+    with publishing(hub.native) as publish:
+        for name, doc in run:
+            publish(name, doc)
+        heard = 0
+        while heard < len(run) and good.poll(TIMEOUT * 1000):
+            good.recv()
+            heard += 1
+    assert heard == len(run)
+    assert (REGISTRY.get_sample_value("tomolive_hub_stock_lost_total") or 0.0) > lost
+    assert "took nothing" in caplog.text
+
+
 def _run_stock(dispatcher: StockDispatcher) -> None:
     with pytest.raises(asyncio.CancelledError):
         dispatcher.start()
@@ -198,7 +270,7 @@ def test_a_greedy_publisher_does_not_fill_the_memory(tmp_path):
             greedy.connect(hub.stdout.readline().split()[2].rstrip(","))
             greedy.send(hello)
             assert isinstance(messages.from_hub(*greedy.recv_multipart()), messages.Welcome)
-            blob = records.pack(publisher, 1, encode("event", {"x": "a" * largest}))
+            blob = records.pack(publisher, 1, encode("event", {"x": np.zeros(largest, np.uint8)}))
             for _ in range(60):
                 greedy.send_multipart([head, blob], copy=False)
             greedy.send(hello)

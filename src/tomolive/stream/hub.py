@@ -12,8 +12,7 @@ import zmq
 
 from tomolive import metrics
 from tomolive.errors import AddressError, DocumentError
-from tomolive.stream import records, stock
-from tomolive.stream.codec import decode
+from tomolive.stream import stock
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, Rights
 from tomolive.stream.journal import Fsync, Journal
@@ -21,6 +20,7 @@ from tomolive.stream.keys import ZAP_ENDPOINT, Keyring
 from tomolive.stream.sidelog import SideLog
 from tomolive.stream.sockets import Address, bind, notice_silence
 from tomolive.stream.sparing import SparingFilter
+from tomolive.stream.stock_feed import StockFeed
 
 log = logging.getLogger(__name__)
 sparing = logging.getLogger(f"{__name__}.peers")
@@ -31,10 +31,10 @@ _TURN_SECONDS = 0.1
 _MESSAGES_A_PEER = 8
 """That wait to be taken in: each may have the size of the largest document."""
 _IDLE_MS = 250
+_STOCK_FULL_MS = 10
 _STUCK_SECONDS = 10.0
 _SAVE_SECONDS = 0.5
 _CHORES_SECONDS = 1.0
-_STOCK_DOCUMENTS = 256
 _ALL = Rights()
 
 
@@ -91,9 +91,6 @@ class Hub:
             self._context.destroy(linger=0)
             self.journal.close()
             raise
-        self._stock_reader = self.journal.reader(self.journal.head)
-        self.stock_listeners = 0
-        """Subscriptions of bluesky's own dispatchers."""
         self._save_due = self._chores_due = 0.0
         self._turned = time.monotonic()
         self._counted = Counts()
@@ -112,7 +109,7 @@ class Hub:
         self._stock_in = self._context.socket(zmq.SUB)
         self._stock_in.subscribe(b"")
         self._stock_out = self._context.socket(zmq.XPUB)
-        self._stock_out.set(zmq.XPUB_VERBOSER, 1)
+        self._stock_feed = StockFeed(self._stock_out, self.journal)
         for socket in (self._native, self._stock_in):
             socket.set(zmq.MAXMSGSIZE, settings.limits.largest + (1 << 20))
         if self._keys:
@@ -137,8 +134,14 @@ class Hub:
         """
         more = False
         while not self._stop.is_set():
-            ready = dict(self._poller.poll(0 if more else _IDLE_MS))
+            idle = _STOCK_FULL_MS if self._stock_feed.waiting else _IDLE_MS
+            ready = dict(self._poller.poll(0 if more else idle))
             more = self.step(ready)
+
+    @property
+    def stock_listeners(self) -> int:
+        """Subscriptions of bluesky's own dispatchers."""
+        return self._stock_feed.listeners
 
     def health(self) -> dict[str, Any]:
         """Return what /healthz says; any thread may ask."""
@@ -172,12 +175,12 @@ class Hub:
             else:
                 self._drain(self._stock_in, self._take_stock)
         if self._stock_out in ready:
-            self._drain(self._stock_out, self._take_listener)
+            self._drain(self._stock_out, self._stock_feed.hear)
         self.exchange.commit()
         more = self.exchange.deliver()
         self.exchange.acknowledge()  # behind the deliveries: someone waits for these
         self._send()
-        more |= self._feed_stock()
+        more |= self._stock_feed.step(now)
         if now >= self._save_due:
             self._save_due = now + _SAVE_SECONDS
             self._cursors.save()
@@ -227,10 +230,6 @@ class Hub:
             return
         self.exchange.take_stock(name, doc)
 
-    def _take_listener(self, parts: list[bytes]) -> None:
-        told = parts[0][:1]
-        self.stock_listeners = max(0, self.stock_listeners + {b"\1": 1, b"\0": -1}.get(told, 0))
-
     # ---- out
 
     def _send(self) -> None:
@@ -249,20 +248,6 @@ class Hub:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self.exchange.forget(reply.peer)  # it has gone
-
-    def _feed_stock(self) -> bool:
-        """Send what was journaled to bluesky's own dispatchers, if there are any; True if there is more."""
-        reader = self._stock_reader
-        if not self.stock_listeners:
-            reader.seek(self.journal.head)
-            return False
-        chunk = reader.read(_STOCK_DOCUMENTS, 1 << 20)
-        for record in records.walk(chunk.data, verify=False):
-            if record.flags & records.VOID:
-                continue
-            name, doc = decode(records.frames(chunk.data, record))
-            self._stock_out.send(stock.encode_stock(name, doc))
-        return reader.offset < self.journal.head
 
     # ---- chores
 
