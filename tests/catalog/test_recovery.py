@@ -117,3 +117,47 @@ def test_an_archive_that_fails_says_so(
     with pytest.raises(ZeroDivisionError):
         archive.close()
     assert "must end" in caplog.text
+
+
+def test_a_run_that_cannot_be_written_does_not_come_again(client: Any, scan: type) -> None:
+    """It is marked with the reason; coming again with others, it is left as it is."""
+    bad, position = scan(3), Position("of bad", 0)
+    descriptor = bad.descriptor("primary", {"shape": [None, 5, 7], "external": "STREAM:"})
+    bad.stream_datum(bad.stream_resource(), descriptor, 0, 3)
+    begin(client, bad, position)
+    assert "variable-sized" in client[bad.uid].metadata["archived"]["given_up"]
+    assert bad.uid not in unfinished(client)
+    before = client[bad.uid].metadata["archived"]
+    begin(client, bad, position)
+    assert client[bad.uid].metadata["archived"] == before
+
+
+def test_a_run_that_failed_in_tiled_several_times_is_marked(client: Any, scan: type) -> None:
+    """Runs to skip are given up for good, not only until the archive is started again."""
+    run, position = points(scan, 1), Position("of failed", 0)
+    begin(client, run, position)
+    assert run.uid in unfinished(client)
+    archive = Archive(client, skip=frozenset({run.uid}))
+    put(archive, run.documents, position)
+    archive.close()
+    assert run.uid not in unfinished(client)
+
+
+def test_runs_that_never_stop_are_given_up(client: Any, scan: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than so many open runs, those go on that were heard of last; data of the others stay."""
+    monkeypatch.setattr("tomolive.catalog.runs.MOST_OPEN", 2)
+    first, silent, third = (points(scan, 2) for _ in range(3))
+    archive = Archive(client, interval=0.1)
+    put(archive, first.documents[:-1], Position("of open", 0))
+    put(archive, silent.documents, Position("of open", 1))
+    put(archive, first.documents[-1:], Position("of open", 0))
+    put(archive, third.documents, Position("of open", 2))
+    assert {first.uid, third.uid} <= set(unfinished(client))
+    assert silent.uid not in unfinished(client)
+    for run in (first, third):
+        run.stop()
+        put(archive, run.documents[-1:], Position("of open", 0))
+    archive.close()
+    for run in (first, silent, third):
+        assert client[run.uid]["primary"]["angle"].read().tolist() == [0, 1]
+        assert ("stop" in client[run.uid].metadata) == (run is not silent)

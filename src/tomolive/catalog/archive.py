@@ -18,7 +18,7 @@ from typing import Any
 
 from tomolive.catalog.open import tiled_errors
 from tomolive.catalog.runs import OpenRuns
-from tomolive.catalog.writer import MARK
+from tomolive.catalog.writer import GIVEN_UP, MARK
 from tomolive.errors import CatalogError, CatalogUnavailableError
 from tomolive.stream.messages import Position
 
@@ -164,7 +164,10 @@ def oldest_unfinished(client: Any) -> Position | None:
 
 
 def unfinished(client: Any) -> dict[str, Position]:
-    """Return the runs that are in the catalog without their stop documents, by uid: where each begins."""
+    """Return the runs in the catalog that wait for their stop documents, by uid: where each begins.
+
+    Those that were given up are not among them.
+    """
     from tiled.client.container import Container
     from tiled.queries import KeyPresent
 
@@ -173,4 +176,6 @@ def unfinished(client: Any) -> dict[str, Position]:
         marked = Container.search(client, KeyPresent(MARK))
         cut_off = Container.search(marked, KeyPresent("stop", exists=False))
         marks = {uid: node.metadata[MARK] for uid, node in cut_off.items()}
-    return {uid: Position(mark["epoch"], mark["offset"]) for uid, mark in marks.items()}
+    return {
+        uid: Position(mark["epoch"], mark["offset"]) for uid, mark in marks.items() if GIVEN_UP not in mark
+    }

@@ -6,22 +6,30 @@ a run in Tiled                                  what is done with it
 not there                                       written
 has its stop document                           complete: left alone
 no stop document, marked by an archive          cut off by a crash: emptied, and written anew
+no stop document, marked as given up            it failed before, or fell silent: left alone, and said
 no stop document, not marked                    someone else writes it: left alone, and said
 ==============================================  ===========================================================
+
+A run whose RunEngine was killed never stops. What came of it stays in the catalog; when too many runs are
+open and it was silent longest, it is given up: it neither stays in memory nor comes again each time.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import httpx
+
 from tomolive.catalog.normalise import Normaliser
 from tomolive.catalog.open import tiled_errors
-from tomolive.catalog.writer import MARK, RunWriter
+from tomolive.catalog.writer import GIVEN_UP, MARK, RunWriter
 from tomolive.errors import CatalogError
 
 log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+MOST_OPEN = 16
+"""Runs at once; far more than the RunEngines that share a hub."""
 
 
 class OpenRuns:
@@ -65,9 +73,11 @@ class OpenRuns:
             return
         if name == "start":
             self._guard(uid, name, lambda: self._start(uid, mark))
+            self._bound()
         run = self._open.get(uid)
         if run is None:
             return
+        self._open[uid] = self._open.pop(uid)  # in the order in which they were heard of last
         self._guard(uid, name, lambda: run.take(name, doc))
         if name == "stop":
             self._forget(uid)
@@ -79,6 +89,7 @@ class OpenRuns:
 
     def _start(self, uid: str, mark: Document) -> None:
         if uid in self._skip:
+            self._give_up(uid, "Tiled failed at it several times")
             return
         node = None
         if uid in self._client:
@@ -89,8 +100,29 @@ class OpenRuns:
             if not mark or MARK not in node.metadata:
                 log.error("run %s is being written to the catalog by someone else; it is left to them", uid)
                 return
+            if GIVEN_UP in node.metadata[MARK]:
+                log.warning("run %s was given up: %s", uid, node.metadata[MARK][GIVEN_UP])
+                return
             log.warning("run %s was cut off; it is written anew", uid)
         self._open[uid] = _OpenRun(self._client, self._mounts, mark, node)
+
+    def _bound(self) -> None:
+        """Give the run up that was silent longest, if too many are open."""
+        if len(self._open) <= MOST_OPEN:
+            return
+        uid, run = next(iter(self._open.items()))
+        log.warning("run %s has no stop document, and is given up", uid)
+        self._guard(uid, "last batch", run.writer.flush)
+        self._guard(uid, "end", lambda: self._give_up(uid, f"silent longest of more than {MOST_OPEN} runs"))
+        self._forget(uid)
+
+    def _give_up(self, uid: str, reason: str) -> None:
+        """Mark a run, so that it does not come again from its start; what was written of it stays."""
+        try:
+            if uid in self._client and MARK in (node := self._client[uid]).metadata:
+                node.update_metadata({MARK: {GIVEN_UP: reason}}, drop_revision=True)
+        except httpx.HTTPStatusError as error:
+            log.warning("run %s cannot be marked as given up: %s", uid, error)
 
     def _uid(self, name: str, doc: Document) -> str:
         """Return the uid of the run that ``doc`` belongs to; empty if its start was not seen."""
@@ -102,7 +134,7 @@ class OpenRuns:
             uid = next(reversed(self._open), "")
         else:
             uid = self._run_of.get(doc.get("descriptor") or doc.get("resource") or "", "")
-        if name in {"descriptor", "resource", "stream_resource"}:
+        if name in {"descriptor", "resource", "stream_resource"} and uid in self._open:
             self._run_of[doc["uid"]] = uid
         return uid
 
@@ -114,12 +146,13 @@ class OpenRuns:
                 action()
         except CatalogError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one run must not stop the others
-            self._set_aside(uid, what, error)
-
-    def _set_aside(self, uid: str, what: str, error: Exception) -> None:
-        log.error("run %s cannot be archived, and is set aside: its %s: %s", uid, what, error, exc_info=error)
-        self._forget(uid)
+        except Exception as error:  # whatever is wrong with one run must not stop the others
+            log.error(
+                "run %s cannot be archived, and is set aside: its %s: %s", uid, what, error, exc_info=error
+            )
+            self._forget(uid)
+            with tiled_errors(self._client.uri):
+                self._give_up(uid, f"its {what}: {error}"[:500])
 
     def _forget(self, uid: str) -> None:
         self._open.pop(uid, None)

@@ -15,6 +15,8 @@ from tomolive import __version__
 
 MARK = "archived"
 """Key in a run's metadata that says where in the hub's journal it begins: an archive writes this run."""
+GIVEN_UP = "given_up"
+"""Key in :data:`MARK` that says why the run is not written any more."""
 
 Document = dict[str, Any]
 
