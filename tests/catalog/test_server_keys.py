@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tomolive.catalog.server import CatalogServer
 
@@ -19,3 +20,15 @@ def test_each_server_of_a_process_has_its_own_key(server: CatalogServer, tmp_pat
         assert status(server, server.api_key) == status(second, second.api_key) == 200
         assert status(server, second.api_key) == status(second, server.api_key) == 401
     assert status(server, server.api_key) == 200
+
+
+@pytest.mark.parametrize("left", ["api_key", "api_key.partial"])
+def test_a_key_that_was_cut_off_is_made_anew(left: str, tmp_path: Path) -> None:
+    """A server that was killed while it made its key leaves nothing that the next one stumbles over."""
+    (tmp_path / left).touch()
+    server = CatalogServer(tmp_path)
+    server.stop()
+    assert len(server.api_key) == 32
+    assert (tmp_path / "api_key").read_text() == server.api_key
+    assert (tmp_path / "api_key").stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "api_key.partial").exists()

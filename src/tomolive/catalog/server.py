@@ -313,10 +313,15 @@ def _lock(directory: Path) -> IO[str]:
 
 def _kept_key(path: Path) -> str:
     """Return the key in ``path``; make one for the first start, so that the address survives a restart."""
-    if not path.exists():
-        path.touch(0o600)
-        path.write_text(secrets.token_hex(16))
-    return path.read_text().strip()
+    if path.exists() and (key := path.read_text().strip()):
+        return key
+    key = secrets.token_hex(16)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(0o600)
+    partial.write_text(key)
+    partial.replace(path)  # so that a key that is there is whole, whenever this is killed
+    return key
 
 
 def _has_tables(database: Path) -> bool:
