@@ -175,7 +175,7 @@ write_results(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]) | {"center": 12
 def test_results_survive_a_kill_while_they_are_replaced(tmp_path, summary, slices):
     """A process that is killed between the two renames leaves no gap: the next start puts them back."""
     output.write_results(tmp_path, summary, slices)
-    killed = subprocess.run(  # noqa: S603
+    killed = subprocess.run(
         [sys.executable, "-c", _KILLED_BETWEEN_RENAMES, tmp_path, json.dumps(summary)],
         timeout=120,
         check=False,

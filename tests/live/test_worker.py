@@ -179,7 +179,7 @@ def test_a_scan_that_aborts(live, scan_of):
 
 
 def test_wishes_after_the_scan(live, scan_of):
-    """Centre, filter and positions are changed from what is there; the results on disk follow."""
+    """Centre, filter and positions are changed from what is there; the results follow where they lay."""
     scan = scan_of.Scan()
     runs = live(settings=LiveSettings(center=24.0))
 
@@ -196,8 +196,29 @@ def test_wishes_after_the_scan(live, scan_of):
     assert "not on the detector" in final.status.message
     summary = runs.summary(scan.uid)
     assert (summary["center"], summary["center_source"]) == (21.5, "set by Ada")
-    assert summary["positions"]["xz"] == 20
-    assert_same({"xy": tifffile.imread(summary["slices"]["xy"])}, {"xy": expected["xy"]})
+    assert summary["positions"]["xz"] == 24
+    assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, expected)
+
+
+def test_looking_around_leaves_the_results_alone(live, scan_of):
+    """A plane that is moved after the scan is only shown elsewhere; nothing is written."""
+    scan = scan_of.Scan()
+    runs = live()
+    written = []
+
+    def look():
+        path = runs.results / scan.uid / "summary.json"
+        written.append((path.stat().st_ino, path.stat().st_mtime_ns))
+
+    def wish():
+        runs.controls.post(Wish("Ada", plane="xz", position=20))
+        runs.feeder.be_idle()
+
+    runs.feeder.items = [*scan.whole(), look, wish, runs.feeder.be_idle, look]
+    final = runs.run()
+    look()
+    assert final.pictures["xz"].position == 20
+    assert len(set(written)) == 1
 
 
 def test_a_change_while_the_next_scan_begins(live, scan_of):

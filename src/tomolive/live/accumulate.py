@@ -6,7 +6,7 @@ the angles seen so far; when weights have drifted apart, and at the end, the dif
 `SliceAccumulator.finish` the slices are those of `tomolive.recon.reconstruct` on the same frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -256,6 +256,18 @@ class SliceAccumulator:
         """Return copies of the slices, 1/pixel: xy (columns, columns), xz and yz (rows, columns)."""
         total = self._drawn.sum()
         return self._slices.images(np.pi / total if total > 0 else 0.0)
+
+    def slices_at(self, positions: Mapping[str, int]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the slices of planes that lie elsewhere; those that grow stay where they are."""
+        if positions == self.positions:
+            return self.slices()
+        here = self.positions, self._slices, self._drawn, self._redrawn_at
+        try:
+            self.positions = dict(positions)
+            self._redraw(refilter=False)
+            return self.slices()
+        finally:
+            self.positions, self._slices, self._drawn, self._redrawn_at = here
 
     # -- the centre ------------------------------------------------------------------------------------
 

@@ -60,8 +60,8 @@ class Results:
         try:
             if tomogram and not scan.failure:
                 tomogram.finish()
-            slices = tomogram.slices() if tomogram else {}
-            summary = summarize(scan, tomogram, watched.to_final)
+            slices = tomogram.slices(watched.positions) if tomogram else {}
+            summary = summarize(scan, tomogram, watched.to_final, watched.positions)
             path = write_results(self._folder, summary, slices, title=_title(scan, summary))
             log.info("results of run %s are in %s", scan.run_uid, path.parent)
         except Exception as error:

@@ -30,6 +30,8 @@ class Watched:
     """The newest problems."""
     silent: bool = False
     """Results were written because nothing came any more; whatever comes after all makes this False."""
+    positions: dict[str, int] | None = None
+    """Where the slices of its results lie once it has ended; looking around then does not move them."""
     stale_since: float | None = None
     """When it was last changed after its results were written."""
 

@@ -186,10 +186,13 @@ class Tomogram:
         """Of a pixel of a slice."""
         return "1/cm" if self.scan.pixel_size_um else "1/pixel"
 
-    def slices(self) -> dict[str, Pixels]:
-        """Return the slices: xy (columns, columns), xz and yz (rows, columns), in `units`."""
+    def slices(self, positions: Mapping[str, int] | None = None) -> dict[str, Pixels]:
+        """Return the slices: xy (columns, columns), xz and yz (rows, columns), in `units`.
+
+        They lie at ``positions``, by default at `positions`.
+        """
         self._apply_references()
-        slices = self._slices.slices()
+        slices = self._slices.slices_at(positions or self.positions)
         if self.scan.pixel_size_um:
             pixel_cm = self.scan.pixel_size_um * 1e-4
             slices = {plane: pixels / np.float32(pixel_cm) for plane, pixels in slices.items()}
@@ -218,8 +221,16 @@ class Tomogram:
         }
 
 
-def summarize(scan: Scan, tomogram: Tomogram | None, seconds_to_final: float | None) -> dict[str, Any]:
-    """Return summary.json of a finished scan; ``tomogram`` is None if no projection came."""
+def summarize(
+    scan: Scan,
+    tomogram: Tomogram | None,
+    seconds_to_final: float | None,
+    positions: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Return summary.json of a finished scan; ``tomogram`` is None if no projection came.
+
+    ``positions`` are those of its slices, if they are not what is shown.
+    """
     nothing = {"center": None, "center_source": "", "filter": None, "coverage_deg": 0.0}
     nothing |= {"positions": {}, "units": "", "notes": []}
     return {
@@ -239,6 +250,7 @@ def summarize(scan: Scan, tomogram: Tomogram | None, seconds_to_final: float | N
         "darks": scan.darks,
         "flats": scan.flats,
         **(tomogram.summary() if tomogram else nothing),
+        **({"positions": dict(positions)} if positions else {}),
         "pixel_size_um": scan.pixel_size_um,
         "seconds_last_frame_to_final": seconds_to_final,
         "version": __version__,

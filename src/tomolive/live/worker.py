@@ -216,6 +216,7 @@ class LiveReconstruction:
         """Close a scan: nothing more of it is awaited."""
         self._take(self._reader.close(watched.scan.run_uid))
         self._finish(watched)
+        watched.positions = watched.tomogram.positions if watched.tomogram else None
         del self._open[watched.scan.run_uid]
         scan = watched.scan
         log.info(
@@ -331,7 +332,8 @@ class LiveReconstruction:
         if wish.plane in SLICES and wish.position is not None:
             self._positions[wish.plane] = wish.position
         self._publication.redraw = True
-        self._results.put_off(watched)
+        if wish.center is not None or wish.estimate_center or wish.filter is not None:
+            self._results.put_off(watched)
         return True
 
     def _asked_of(self, wish: Wish) -> Watched | None:
