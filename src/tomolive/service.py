@@ -4,12 +4,12 @@ Readiness is told the way systemd wants it (``sd_notify(3)``), so that the same 
 ``Type=notify`` and the demo, which waits for its children in the same way.
 """
 
+import _thread
 import logging
 import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -43,15 +43,22 @@ def notify_ready(**fields: str) -> None:
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call ``stop`` once on SIGTERM or SIGINT; a second signal ends the process at once."""
-    called = threading.Event()
+    """Call ``stop`` once on SIGTERM or SIGINT; a second signal ends the process at once.
+
+    It is called in a thread of its own: the signal may have met the main thread while that holds a lock, in
+    ``Event.wait`` or in the middle of a log line, and ``stop`` would wait for it for ever.
+    """
+    called: list[int] = []
+
+    def announce_and_stop() -> None:
+        log.info("%s: stopping", signal.Signals(called[0]).name)
+        stop()
 
     def handle(signum: int, _frame: object) -> None:
-        if called.is_set():
+        if called:
             os._exit(128 + signum)
-        called.set()
-        log.info("%s: stopping", signal.Signals(signum).name)
-        stop()
+        called.append(signum)
+        _thread.start_new_thread(announce_and_stop, ())  # Thread.start would take locks here
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
