@@ -12,6 +12,7 @@ import pytest
 
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
+from tomolive.files.waiting import Patience
 
 
 @pytest.fixture
@@ -295,7 +296,11 @@ def test_a_handler_is_not_led_outside(beamlines, tmp_path, template, filename):
     (missing,) = [item[1] for item in run_through(filler, pairs) if item[0] == "missing"]
 
     assert missing.final
-    assert "outside the folders" in missing.reason
+    assert (
+        "outside the folders" in missing.reason
+        or "lead to another file" in missing.reason
+        or "might lead to another file" in missing.reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -394,7 +399,7 @@ def test_a_descriptor_that_makes_frames_small_does_not_fill_the_memory(beamlines
     assert [len(item[1].array) for item in items if item[0] == "frames"] == [3, 3, 3, 1]
 
 
-def test_a_dead_file_is_waited_for_once(beamlines, locator):
+def test_a_dead_file_is_waited_for_once(beamlines, locator, monkeypatch):
     """Not once for each of a hundred events: patience counts from the last sign of life."""
     run = beamlines.Run()
     pairs = [
@@ -406,11 +411,13 @@ def test_a_dead_file_is_waited_for_once(beamlines, locator):
         datum = run.datum(point_number=point)
         pairs += [datum, run.event("primary", det=datum[1]["datum_id"])]
     pairs.append(run.stop())
-    begun = time.monotonic()
+    begun_anew = []
+    reset = Patience.reset
+    monkeypatch.setattr(Patience, "reset", lambda self: (begun_anew.append(self), reset(self)))
 
     items = run_through(Filler(locator, fill_events=True, frames=False, patience=1), pairs)
 
-    assert time.monotonic() - begun < 50
+    assert len(begun_anew) < 10
     assert len([item for item in items if item[0] == "missing"]) == 100
 
 
@@ -435,7 +442,7 @@ def test_late_frames_come_without_documents(beamlines, tmp_path, locator, camera
     while not late and time.monotonic() < deadline:
         late += filler.poll()
 
-    assert [(item[1].first, item[1].last) for item in late] == [(0, 4), (4, 10)]
+    assert [(item[1].first, item[1].last) for item in late] == [(0, 10)]
     assert [item[1] for item in run_through(filler, [run.stop()])] == ["stop"]
 
 

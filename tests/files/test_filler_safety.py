@@ -8,11 +8,13 @@ import pytest
 import tifffile
 
 from tomolive.errors import OutsideRootsError
+from tomolive.files import assets
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
 from tomolive.files.readers import handlers
 from tomolive.files.readers.base import Source
 from tomolive.files.readers.hdf5 import Hdf5Reader
+from tomolive.files.readers.sequence import TiffReader
 from tomolive.metrics import DISPATCHER_ERRORS
 from tomolive.stream.dispatcher import RemoteDispatcher
 
@@ -150,10 +152,58 @@ def test_a_handler_is_not_made_with_a_path_that_leads_elsewhere(tmp_path, monkey
             made.append((path, calibration))
 
         if lists_files:
-            get_file_list = staticmethod(lambda kwargs: [])
+            get_file_list = staticmethod(lambda _: [])
 
     monkeypatch.setattr(handlers, "_find", {"SITE_SPEC": Handler}.get)
     source = Source(tmp_path / "a", Locator({}, [tmp_path]).confine, {"calibration": [text]})
     with pytest.raises(OutsideRootsError, match="might lead"):
         handlers.HandlerReader("SITE_SPEC", source).read({})
     assert made == []
+
+
+def test_frames_that_are_not_there_are_reported_together(beamlines, mounted, seen, tmp_path):
+    """One word for neighbours, before the frames that follow them; each is still looked for."""
+    filler = mounted(patience=0.2)
+    for number in (3, 4, 7):
+        tifffile.imwrite(tmp_path / "files" / f"img_{number}.tif", np.full((4, 5), number, "u2"))
+    pairs = tiffs_of(beamlines.Run(), beamlines, (1, 4, 5), 9)
+    seen.run(filler, pairs)
+    assert [(m.first, m.last, m.final) for m in seen.missing] == [(0, 3, False), (5, 7, False), (8, 9, False)]
+    tifffile.imwrite(tmp_path / "files" / "img_1.tif", np.full((4, 5), 1, "u2"))
+    seen.run(filler, [("stop", {"uid": "x", "run_start": pairs[0][1]["uid"]})])
+    assert seen.numbers("primary", "det") == [3, 4, 7, 1]
+    assert [(m.first, m.last) for m in seen.missing if m.final] == [(0, 1), (2, 3), (5, 7), (8, 9)]
+
+
+def test_an_endless_range_comes_to_an_end(beamlines, mounted, seen, monkeypatch):
+    """A thousand million files that are not there cost no more looks than are allowed, and two words."""
+    monkeypatch.setattr("tomolive.files.filler.MOST_LOOKS", 100)
+    monkeypatch.setattr(assets, "MOST_LOOKS", 100)
+    pairs = tiffs_of(beamlines.Run(), beamlines, (1, 4, 5), 10**9)
+    pairs.append(("stop", {"uid": "x", "run_start": pairs[0][1]["uid"]}))
+    seen.run(mounted(patience=0.2), pairs)
+    assert [(m.first, m.last, m.final) for m in seen.missing] == [(0, 10**9, False), (0, 10**9, True)]
+    assert [name for name, _ in seen.documents][-1] == "stop"
+
+
+def test_the_more_it_costs_to_look_the_more_rarely_it_is_done(beamlines, mounted, seen, monkeypatch):
+    """Lost files must not hold up all documents to come; nine tenths of the time belong to these."""
+    now = [1000.0]
+    monkeypatch.setattr(assets.time, "monotonic", lambda: now[0])
+    filler = mounted(patience=0.0)
+    seen.run(filler, tiffs_of(beamlines.Run(), beamlines, (1, 4, 5), 100))
+    looks = []
+    look = TiffReader.read
+
+    def slow(self, first, last):
+        looks.append(first)
+        now[0] += 0.01
+        return look(self, first, last)
+
+    monkeypatch.setattr(TiffReader, "read", slow)
+    now[0] += 60
+    assert (list(filler.poll()), len(looks)) == ([], 100)
+    now[0] += 8.9
+    assert (list(filler.poll()), len(looks)) == ([], 100)
+    now[0] += 0.2
+    assert (list(filler.poll()), len(looks)) == ([], 200)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from tomolive.files.readers.registry import reader_for
 from tomolive.files.waiting import Patience
 
 log = logging.getLogger(__name__)
+
+MOST_LOOKS = 10_000
+"""So many frames one after the other that are not there, and no others behind them are looked for."""
+_LOOKING = 10
+"""Overdue frames are looked for in one part in so many of the time."""
 
 
 class OpenAsset:
@@ -56,7 +62,7 @@ class OpenAsset:
         self.reason = ""
         """Why frames were not there when last looked for."""
         self._exclusive_since: float | None = None
-        self._next_look = 0.0
+        self._next_look = self._cheap_from = 0.0
         self._locator = locator
         self._empty = empty
         self._block_bytes = block_bytes
@@ -94,10 +100,18 @@ class OpenAsset:
     def look_is_due(self) -> bool:
         """Whether overdue frames should be looked for now; more rarely the longer nothing happens."""
         now = time.monotonic()
-        if now < self._next_look:
+        if now < max(self._next_look, self._cheap_from):
             return False
         self._next_look = now + self.patience.pause()
         return True
+
+    def look_is_cheap(self) -> bool:
+        """Whether the last look was so short that another one now holds nobody up."""
+        return time.monotonic() >= self._cheap_from
+
+    def keep_looking(self, part: Announcement) -> None:
+        """Enter frames among those that are overdue."""
+        _append(self.overdue, part)
 
     def sign_of_life(self, part: Announcement) -> Hashable:
         """Return something that differs once the detector has worked on the file of ``part``."""
@@ -115,26 +129,33 @@ class OpenAsset:
     ) -> Iterator[tuple[Announcement, Array | FileAccessError]]:
         """Yield what has come of the overdue frames, in order; ``block`` says how many to read at once."""
         waiting: deque[Announcement] = deque()
+        begun, in_vain = time.monotonic(), 0
         try:
-            while self.overdue:
+            while self.overdue and in_vain < MOST_LOOKS:
                 part = self.overdue.popleft()
                 try:
                     array = self.read(part.head(block(part)))
                 except NotReadyError as error:
                     came = 1 if error.only and not part.whole else part.count
-                    waiting.append(part.head(came))
+                    _append(waiting, part.head(came))
+                    in_vain += 1
                     if not error.only:
                         break
                 except FileAccessError as error:
                     came = part.count
                     yield part, error
                 else:
+                    in_vain = 0
                     came = part.count if part.whole else len(array)
                     yield part.head(came), array
                 if part.count > came:
                     self.overdue.appendleft(part.rest(came))
         finally:
+            if waiting and self.overdue:
+                _append(waiting, self.overdue.popleft())
             self.overdue.extendleft(reversed(waiting))
+            now = time.monotonic()
+            self._cheap_from = now + (now - begun) * (_LOOKING - 1)
 
     def close(self) -> None:
         """Close the files."""
@@ -184,3 +205,17 @@ class OpenAsset:
             path, self._locator.confine, asset.parameters, self._empty, self._block_bytes, self._threads
         )
         return reader_for(asset.mimetype)(source) if asset.mimetype else HandlerReader(asset.spec, source)
+
+
+def _append(queue: deque[Announcement], part: Announcement) -> None:
+    """Append frames, as one part with those before them where they follow these in stream and file."""
+    last = queue[-1] if queue else None
+    if (
+        last is not None
+        and last.datum_kwargs is part.datum_kwargs is None
+        and last.track == part.track
+        and (last.first + last.count, last.position + last.count) == (part.first, part.position)
+    ):
+        queue[-1] = replace(last, count=last.count + part.count)
+    else:
+        queue.append(part)
