@@ -218,6 +218,46 @@ def test_center_is_provisional_then_estimated_then_refined(end):
     assert_same(slices.slices(), offline(raw, angles, center=slices.center))
 
 
+def test_a_centre_that_cannot_be_estimated_yet_is_provisional(scan):
+    """Asked for an estimate with nothing to estimate from, it is not called given; later it is found."""
+    slices = SliceAccumulator(ROWS, COLUMNS, center=40.0)
+    slices.estimate_center()
+    assert slices.center == 40.0
+    assert "provisional" in slices.center_source
+    slices.set_references(DARKS, FLATS)
+    slices.add(scan[:2], ANGLES[:2], range(2))
+    slices.estimate_center()
+    assert "provisional" in slices.center_source
+    slices.add(scan[2:], ANGLES[2:], range(2, COUNT))
+    slices.finish()
+    assert slices.center == pytest.approx(CENTER, abs=0.1)
+    assert "estimated" in slices.center_source
+    assert "provisional" not in slices.center_source
+
+
+def test_slices_elsewhere_leave_those_here_as_they_are(scan):
+    """Slices at other positions are what a retargeted plane shows, in the middle of the scan too."""
+    here, there = (SliceAccumulator(ROWS, COLUMNS, center=CENTER) for _ in range(2))
+    elsewhere = {"xy": 1, "xz": 30, "yz": 60}
+    for slices in (here, there):
+        slices.set_references(DARKS, FLATS)
+        slices.add(scan[:50], ANGLES[:50], range(50))
+    for plane, position in elsewhere.items():
+        there.retarget(plane, position)
+    before, found, expected = here.slices(), here.slices_at(elsewhere), there.slices()
+    for plane in elsewhere:
+        assert np.array_equal(found[plane], expected[plane])
+        assert np.array_equal(here.slices()[plane], before[plane])
+    here.add(scan[50:], ANGLES[50:], range(50, COUNT))
+    here.finish()
+    whole = SliceAccumulator(ROWS, COLUMNS, center=CENTER)
+    whole.set_references(DARKS, FLATS)
+    whole.add(scan, ANGLES, range(COUNT))
+    whole.finish()
+    for plane, pixels in whole.slices().items():
+        np.testing.assert_allclose(here.slices()[plane], pixels, atol=2e-5 * np.abs(pixels).max())
+
+
 def test_missing_references_are_said(scan):
     """Without darks and flats there is a picture, and a sentence for each assumption."""
     slices = SliceAccumulator(ROWS, COLUMNS, center=CENTER)

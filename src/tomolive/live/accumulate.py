@@ -3,7 +3,8 @@
 Backprojection is a sum over projections, so slices can be drawn as frames arrive. What an early projection
 weighs changes as its neighbours come in: slices are drawn with the weights known at the time and scaled to
 the angles seen so far; when weights have drifted apart, and at the end, the differences are drawn too. After
-`SliceAccumulator.finish` the slices are those of `tomolive.recon.reconstruct` on the same frames.
+`SliceAccumulator.finish` the slices are those of ``tomolive.recon.reconstruct(..., method="backprojection")``
+on the same frames.
 """
 
 from collections.abc import Mapping, Sequence
@@ -219,8 +220,12 @@ class SliceAccumulator:
         self._redraw(refilter=filter is not None)
 
     def estimate_center(self) -> None:
-        """Forget a given centre; estimate it from what is there and draw everything again."""
+        """Forget a given centre; estimate it from what is there and draw everything again.
+
+        Until there is enough to estimate it from, it stays where it is.
+        """
         self._center_given = False
+        self.center_source = "provisional: that of before, until it can be estimated"
         self._pair_deviation = None
         if self._field is not None and len(self._store) > 1:
             self._estimate_center()
