@@ -1,4 +1,4 @@
-"""How sockets are made: addresses, limits, heartbeats and keys, in one place."""
+"""How sockets are made: addresses, limits, timeouts and keys, in one place."""
 
 import socket
 from collections.abc import Callable
