@@ -96,7 +96,8 @@ def xspress_fly(folder: Path) -> Made:
 def xspress(folder: Path) -> Made:
     """One channel's spectrum of one frame."""
     hdf5(folder, "entry/instrument/detector/data")
-    return Made(FRAMES[2, 1], "x.h5", {}, {"frame": 2, "channel": 2})
+    words = {"key": "/entry/instrument/detector/data"}
+    return Made(FRAMES[2, 1], "x.h5", words, {"frame": 2, "channel": 2})
 
 
 def numpy_sequence(folder: Path) -> Made:
