@@ -134,6 +134,24 @@ def test_controls_reach_the_reconstruction(
     wait(lambda: scan.at["xy"] == 30, "the position")
 
 
+def test_the_centre_can_be_slid_and_tells_who_did(
+    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any], beamline: Any
+) -> None:
+    """The slider sets the centre by tenths; a name given once stands with it, even after a reload."""
+    beamline(60)
+    page = open_page(page_server.url)
+    drawn(page)
+    page.get_by_label("Your name").fill("Ada <3")
+    page.get_by_label("Your name").press("Tab")
+    page.reload()
+    drawn(page)
+    assert page.get_by_label("Your name").input_value() == "Ada 3"
+    page.get_by_role("slider", name="Rotation centre").press("ArrowRight")
+    wish = wait(lambda: next((w for w in scan.wishes if w.center is not None), None), "the centre")
+    assert (wish.center, wish.who) == (126.5, "Ada 3")
+    page.get_by_text("set by Ada 3").wait_for()
+
+
 def test_cross_hair_moves_the_other_planes(
     page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
 ) -> None:

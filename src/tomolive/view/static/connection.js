@@ -29,12 +29,17 @@ export class Connection {
     socket.onopen = () => {
       this.failures = 0;
       this.handlers.link(true, "connected");
-      this.send({ type: "hello", name: this.name, token: this.token });
+      this.introduce(this.name);
     };
     socket.onmessage = (event) => this.receive(event.data);
     socket.onclose = (event) => {
       if (this.socket === socket) this.reopen(event);
     };
+  }
+
+  introduce(name) {
+    this.name = name;
+    this.send({ type: "hello", name, token: this.token });
   }
 
   reopen(event) {

@@ -3,6 +3,7 @@
 import { number } from "./units.js";
 
 const TRUST_MS = 4000;
+const SLIDE = 10;
 
 export class Controls {
   constructor(form, send) {
@@ -12,7 +13,10 @@ export class Controls {
     this.status = null;
     this.asked = null;
     this.box = form.querySelector("#center");
+    this.slider = form.querySelector("#center-slider");
     this.filter = form.querySelector("#filter");
+    this.slider.addEventListener("input", () => this.setCenter(Math.round(this.slider.valueAsNumber * 10) / 10));
+    this.slider.addEventListener("change", () => this.aim(this.slider.valueAsNumber));
     form.addEventListener("submit", (event) => event.preventDefault());
     this.box.addEventListener("change", () => {
       if (Number.isFinite(this.box.valueAsNumber)) this.setCenter(this.box.valueAsNumber);
@@ -42,6 +46,13 @@ export class Controls {
   nudgeCenter(by) {
     const from = this.asked?.center ?? this.status?.center;
     if (from !== null && from !== undefined) this.setCenter(Math.round((from + by) * 100) / 100);
+  }
+
+  /** The slider reaches some columns to each side of where the centre is. */
+  aim(center) {
+    this.slider.min = String(Math.max(0, center - SLIDE));
+    this.slider.max = String(Math.min((this.columns ?? Infinity) - 1, center + SLIDE));
+    this.slider.value = String(center);
   }
 
   setCenter(center) {
@@ -74,6 +85,7 @@ export class Controls {
     if (!this.asked && document.activeElement !== this.box) {
       this.box.value = status.center === null ? "" : String(Math.round(status.center * 100) / 100);
     }
+    if (!this.asked && document.activeElement !== this.slider && status.center !== null) this.aim(status.center);
     if (document.activeElement !== this.filter && performance.now() - (this.filterAsked ?? -Infinity) > TRUST_MS / 2) {
       this.filter.value = status.filter;
     }

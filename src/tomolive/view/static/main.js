@@ -272,6 +272,12 @@ function start() {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "f") freeze();
   });
+  $("name").value = connection.name;
+  $("name").addEventListener("change", () => {
+    const name = $("name").value.replace(/[<>]/g, "").trim();
+    localStorage.setItem("tomolive-name", name);
+    connection.introduce(name);
+  });
   layout();
   chooseColors();
   viewChanged();

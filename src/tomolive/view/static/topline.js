@@ -38,7 +38,9 @@ export function honesty(of, status) {
   const ended = current && status.state === "finished" && of.frames_received === status.frames_received;
   const whole = ended || of.frames_received >= (of.frames_planned ?? Infinity);
   const degrees = (value) => number(Math.floor(value), 4);
-  const part = whole && of.coverage > 0.98 * of.coverage_wanted ? "" : `${degrees(of.coverage)} of ${degrees(of.coverage_wanted)} degrees`;
+  const turned = of.coverage > 0.98 * of.coverage_wanted;
+  const frames = whole ? "" : `${of.frames_received} of ${of.frames_planned ?? "?"} projections`;
+  const part = turned ? frames : `${degrees(of.coverage)} of ${degrees(of.coverage_wanted)} degrees`;
   if (current) return [part && "partial", part];
   return ["previous scan", [of.scan_id ?? of.run_uid.slice(0, 8), part].filter(Boolean).join(", ")];
 }
