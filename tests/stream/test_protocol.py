@@ -121,6 +121,17 @@ def test_a_refused_document_is_acknowledged_and_left_out(talk, make_run):
     assert talk.journal.head == 5
 
 
+def test_a_refusals_uid_is_short(tmp_path, make_run):
+    """A uid as long as a message does not fill the log of refused documents."""
+    refused = []
+    talk = Talk(tmp_path, on_refused=refused.append)
+    talk.say(b"p", HELLO)
+    talk.say(b"p", publish(1), recorded([("stop", {"uid": "u" * 100_000})])[0])
+    talk.exchange.take_stock("stop", {"uid": "u" * 100_000})
+    assert [len(refusal.uid) for refusal in refused] == [200, 200]
+    talk.journal.close()
+
+
 def test_a_start_document_must_be_flagged_as_one(talk, make_run):
     """Otherwise the index of runs could be led astray."""
     talk.say(b"p", HELLO)

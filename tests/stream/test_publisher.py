@@ -1,5 +1,6 @@
 """The Publisher and its spool: the scan never waits for the network and never dies of it."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -331,3 +332,38 @@ def test_stock_addresses_reach_an_unmodified_proxy(make_run, listen, wait_for):
         publish.close()
         proxy.terminate()
     assert [document for document in listener.documents if document != first] == run
+
+
+def test_one_hub_has_one_folder_of_spools(tmp_path, monkeypatch):
+    """However its address is spelt; TOMOLIVE_SPOOL says where the folders lie."""
+    monkeypatch.setenv("TOMOLIVE_SPOOL", str(tmp_path))
+    folders = {spools.default_folder(text) for text in ("tcp://hub:5569", "hub:5569", "tcp://HUB:5569")}
+    assert len(folders) == 1
+    assert folders.pop().parent == tmp_path
+
+
+def test_a_spool_of_another_machine_is_left_alone(tmp_path):
+    """In a folder that machines share, nobody takes what may belong to a living Publisher elsewhere."""
+    theirs = spools.Spool.create(tmp_path, "tcp://hub:5569", "theirs")
+    theirs.append([b"frame"])
+    theirs.abandon()
+    about = theirs.path / "publisher.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "host": "another"}))
+    assert spools.Spool.adopt(theirs.path) is None
+    assert list(spools.orphans(tmp_path)) == []
+    (line,) = spools.describe_all(tmp_path)
+    assert "of another machine" in line
+
+
+def test_a_torn_description_of_a_spool_hides_nothing(tmp_path):
+    """A spool whose Publisher died while it wrote publisher.json is shown, and can be taken over."""
+    left = spools.Spool.create(tmp_path, "tcp://hub:5569", "left")
+    left.append([b"frame"])
+    left.abandon()
+    (left.path / "publisher.json").write_text("{")
+    (line,) = spools.describe_all(tmp_path)
+    assert "left behind" in line
+    adopted = spools.Spool.adopt(left.path)
+    assert adopted is not None
+    assert adopted.waiting == 1
+    adopted.abandon()

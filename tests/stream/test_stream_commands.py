@@ -115,3 +115,11 @@ def test_watch_says_that_an_address_is_none():
     done = tomolive("watch", "nowhere")
     assert done.returncode == 2
     assert "expected tcp://HOST:PORT" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--keep-size=-5G", "--keep-size=0", "--keep-days=0", "--keep-days=-1"])
+def test_what_is_kept_is_more_than_nothing(tmp_path, option):
+    """A size or an age that is not positive is refused with the option, before anything is written."""
+    result = tomolive("hub", "--journal", tmp_path / "journal", "--native", ANY, option)
+    assert result.returncode == 2
+    assert not (tmp_path / "journal").exists()

@@ -25,7 +25,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="When documents are forced to the disk; matters for power cuts only.",
 )
 @click.option("--keep-size", metavar="BYTES", help="Let go of the oldest documents beyond this; 100M, 20G.")
-@click.option("--keep-days", type=float, help="Let go of documents older than this.")
+@click.option(
+    "--keep-days", type=click.FloatRange(min=0, min_open=True), help="Let go of documents older than this."
+)
 @click.option("--keys", type=FOLDER, help="Folder of the hub's keys, made by `tomolive keys server`.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without keys.")
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
@@ -97,6 +99,9 @@ def _bytes(text: str) -> int:
     units = {"K": 10, "M": 20, "G": 30, "T": 40}
     number, shift = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 0)
     try:
-        return int(float(number) * (1 << shift))
-    except ValueError:
-        raise SettingsError(f"{text!r} is not a size such as 500M or 20G") from None
+        size = int(float(number) * (1 << shift))
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise SettingsError(f"{text!r} is not a size such as 500M or 20G")
+    return size

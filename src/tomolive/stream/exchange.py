@@ -31,6 +31,7 @@ SILENT_SECONDS = 60.0
 _CHUNK_DOCUMENTS = 512
 _CHUNK_BYTES = 512 << 10
 _LONGEST_REASON = 2000
+_LONGEST_UID = 200
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class Exchange:
             frames = records.frames(blob, record)
             check_head(frames[0])
             name, doc = decode(frames)
-            uid = str(doc.get("uid", ""))
+            uid = str(doc.get("uid", ""))[:_LONGEST_UID]
             self._check(name, doc, starts_run=bool(record.flags & records.STARTS_RUN))
         except (DocumentError, JournalError) as error:
             reason = str(error)[:_LONGEST_REASON]
@@ -258,10 +259,10 @@ class Exchange:
             reason = f"could not be checked: {type(error).__name__}: {error}"
         else:
             if name == "start":
-                self._batch.runs.append((at, uid))
+                self._batch.runs.append((at, str(doc["uid"])))
             return True
         self.refuse(Refusal(name, uid, reason, known.name or known.publisher.hex()))
-        self._reply(peer, messages.Refused(record.seq, name[:200], uid[:200], reason))
+        self._reply(peer, messages.Refused(record.seq, name[:200], uid, reason))
         return False
 
     @staticmethod
@@ -277,7 +278,7 @@ class Exchange:
             frames = encode(name, doc)
         except DocumentError as error:
             reason = str(error)[:_LONGEST_REASON]
-            self.refuse(Refusal(name, str(doc.get("uid", "")), reason, "stock"))
+            self.refuse(Refusal(name, str(doc.get("uid", ""))[:_LONGEST_UID], reason, "stock"))
             return
         self._stock_seq += 1
         flags = records.STARTS_RUN if name == "start" else 0

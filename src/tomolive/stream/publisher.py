@@ -40,7 +40,8 @@ class Publisher:
         ``tcp://HOST:PORT`` of a hub, or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy, which promises
         nothing.
     spool : Path, optional
-        Folder for spools; default: one for each address in the user's state folder.
+        Folder for spools; default: one for each address in the folder that the environment variable
+        TOMOLIVE_SPOOL names, or else in the user's state folder.
     name : str, optional
         Shown in the hub's logs and metrics; default: the process id and the host.
     keys : Keys, optional

@@ -16,15 +16,17 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import platformdirs
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
 from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey
+from tomolive.stream.sockets import Address
 
 SEGMENT_BYTES = 8 << 20
+ENVIRONMENT = "TOMOLIVE_SPOOL"
 
 
 class Batch(NamedTuple):
@@ -36,12 +38,20 @@ class Batch(NamedTuple):
 
 
 def _state_folder() -> Path:
-    return platformdirs.user_state_path("tomolive") / "spool"
+    named = os.environ.get(ENVIRONMENT)
+    return Path(named) if named else platformdirs.user_state_path("tomolive") / "spool"
 
 
 def default_folder(address: str) -> Path:
-    """Return the folder for the spools of ``address``, in the user's state folder."""
-    return _state_folder() / re.sub(r"[^A-Za-z0-9.-]+", "_", address)
+    """Return the folder for the spools of ``address``, however it is spelt, in the user's state folder.
+
+    Raises
+    ------
+    AddressError
+        if the address cannot be understood.
+    """
+    at = Address.parse(address)
+    return _state_folder() / re.sub(r"[^A-Za-z0-9.-]+", "_", f"{at.scheme}_{at.host}_{at.port}")
 
 
 def all_folders() -> list[Path]:
@@ -92,13 +102,17 @@ class Spool:
 
     @classmethod
     def adopt(cls, path: Path) -> "Spool | None":
-        """Take over what a dead Publisher left; None if its owner lives or there is nothing.
+        """Take over what a dead Publisher of this machine left; None if its owner lives or there is nothing.
+
+        In a folder that machines share, only the owner's own can tell whether it lives.
 
         Raises
         ------
         JournalError
             if a record in the middle is damaged.
         """
+        if not _is_ours(path):
+            return None
         try:
             lock = _lock(path)
         except OSError:
@@ -214,8 +228,8 @@ def leftovers(folder: Path) -> Iterator[Path]:
 
 
 def orphans(folder: Path) -> Iterator[Path]:
-    """Yield the spools in ``folder`` whose owner is dead."""
-    for path in leftovers(folder):
+    """Yield the spools in ``folder`` whose owner, of this machine, is dead."""
+    for path in filter(_is_ours, leftovers(folder)):
         try:
             os.close(_lock(path))
         except OSError:
@@ -227,12 +241,27 @@ def describe_all(folder: Path) -> Iterator[str]:
     """Say in one line for each spool in ``folder`` what waits, whose it is, and for which hub."""
     dead = set(orphans(folder))
     for path in leftovers(folder):
-        about = json.loads((path / "publisher.json").read_text())
+        about = _about(path)
         size = sum(file.stat().st_size for _, file in segments_in(path))
-        owner = "left behind" if path in dead else "in use"
-        yield f"{path}  {size} bytes  {about['address']}  {about['name']} on {about['host']}  {owner}"
+        owner = "left behind" if path in dead else "in use" if _is_ours(path) else "of another machine"
+        address, name, host = (about.get(key, "unknown") for key in ("address", "name", "host"))
+        yield f"{path}  {size} bytes  {address}  {name} on {host}  {owner}"
     for path in folder.glob("damaged-*"):
         yield f"{path}  damaged, set aside"
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what a spool says of its Publisher; nothing if a crash has torn it."""
+    try:
+        about = json.loads((path / "publisher.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _is_ours(path: Path) -> bool:
+    here = socket.gethostname()
+    return _about(path).get("host", here) == here
 
 
 def mend(path: Path) -> None:
