@@ -74,12 +74,12 @@ class Services:
         """Start ``tomolive ARGUMENTS`` and wait until it says that it serves; see ``wait_ready``."""
         return self.wait_ready(self.begin(name, arguments), timeout)
 
-    def begin(self, name: str, arguments: Sequence[str]) -> Service:
+    def begin(self, name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> Service:
         """Start ``tomolive ARGUMENTS``, which will say when it serves, and return at once."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = str(Path(self._sockets.name) / name)
         listener.bind(address)
-        service = self.spawn(name, arguments, {"NOTIFY_SOCKET": address})
+        service = self.spawn(name, arguments, {**(environ or {}), "NOTIFY_SOCKET": address})
         service.listener = listener
         return service
 

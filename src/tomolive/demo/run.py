@@ -153,7 +153,11 @@ def _running(plan: Plan, say: Say) -> Iterator[Running]:
             "live", ["live", "--hub", hub, "--root", data, "--page", plan.page, *results, *center]
         )
         catalog = services.wait_ready(catalog_).fields["uri"]
-        archive = services.start("archive", ["archive", "--hub", hub, "--catalog", catalog])
+        # Everybody on this machine sees the words of a command; a key in its environment only its user.
+        address, _, key = catalog.partition("?api_key=")
+        archive = services.wait_ready(
+            services.begin("archive", ["archive", "--hub", hub, "--catalog", address], {"TILED_API_KEY": key})
+        )
         page = services.wait_ready(live).fields["page"]
         try:
             yield Running(services, folder, hub, catalog, page, archive)
