@@ -4,4 +4,7 @@ import sys
 
 from bluesky.callbacks.zmq import Proxy
 
-Proxy(*map(int, sys.argv[1:] or ["5567", "5568"])).start()
+# Port 0 lets the system choose.
+proxy = Proxy(*(int(port) or None for port in sys.argv[1:] or ["5567", "5568"]))
+print(f"proxy at {proxy.in_port} {proxy.out_port}", flush=True)
+proxy.start()

@@ -94,12 +94,14 @@ def test_a_document_without_its_uid_is_named(
     run = points(scan, 1)
     run.stop()
     archive = Archive(client)
-    for broken in ("start", "descriptor", "resource"):
-        archive(broken, {"name": "primary"})
-    put(archive, run.documents, Position("of broken", 0))
+    archive("start", {"name": "primary"})
+    put(archive, run.documents[:1], Position("of broken", 0))
+    for broken in ("descriptor", "resource"):
+        archive(broken, {"name": "primary", "run_start": run.uid})
+    put(archive, run.documents[1:], Position("of broken", 0))
     archive.close()
     assert client[run.uid].stop["exit_status"] == "success"
-    assert [record.args[0] for record in caplog.records if record.levelname == "ERROR"] == [
+    assert [record.message.split()[1] for record in caplog.records if record.levelname == "ERROR"] == [
         "start", "descriptor", "resource",
     ]  # fmt: skip
 

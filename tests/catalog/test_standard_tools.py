@@ -59,8 +59,11 @@ def stored(
     scan: type,
 ) -> Iterator[Stored]:
     """A catalog on either kind of databases, with two runs."""
-    databases = request.getfixturevalue("postgresql") if request.param == "postgresql" else None
-    with CatalogServer(tmp_path_factory.mktemp(request.param), [detector_folder], databases) as server:
+    if request.param == "sqlite":
+        yield Stored(request.getfixturevalue("server"), scan)
+        return
+    databases = request.getfixturevalue("postgresql")
+    with CatalogServer(tmp_path_factory.mktemp("postgresql"), [detector_folder], databases) as server:
         yield Stored(server, scan)
 
 
