@@ -1,5 +1,8 @@
 """``tomolive bench recon``: the kernels beside algotom, ASTRA and scikit-image, on the same data."""
 
+# pyright: reportMissingImports=false
+# The peers to compare with are optional: where one is not installed, its rows say so.
+
 import json
 import time
 import warnings
