@@ -19,6 +19,7 @@ GIVEN_UP = "given_up"
 """Key in :data:`MARK` that says why the run is not written any more."""
 
 Document = dict[str, Any]
+_HDF5 = "application/x-hdf5"
 
 
 class RunWriter(_RunWriter):
@@ -36,9 +37,17 @@ class RunWriter(_RunWriter):
 
     def __init__(self, client: Any, mark: Document, cut_off: Any = None) -> None:
         super().__init__(cast(Any, _Marking(client, mark, cut_off)), batch_size=sys.maxsize)
-        CONSOLIDATOR_REGISTRY["application/x-hdf5"] = AnnouncedFrames
         self._datums: list[Document] = []
         self._assets_sent: dict[str, int] = {}
+
+    def get_sres_node(self, sres_uid: str, desc_uid: str | None = None) -> tuple[Any, Any]:
+        """Have HDF5 files described by `AnnouncedFrames`, here and in no other writer of this process."""
+        stock = CONSOLIDATOR_REGISTRY[_HDF5]
+        CONSOLIDATOR_REGISTRY[_HDF5] = AnnouncedFrames
+        try:
+            return super().get_sres_node(sres_uid, desc_uid)
+        finally:
+            CONSOLIDATOR_REGISTRY[_HDF5] = stock
 
     def stream_datum(self, doc: Document) -> None:
         """Keep until the next flush."""
