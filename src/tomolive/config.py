@@ -7,7 +7,7 @@ Read from a YAML file (``--config``) and from the environment: ``TOMOLIVE_HUB__N
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,6 +52,49 @@ class FilesSettings(Section):
     threads: int = Field(default=2, ge=1, description="threads that decompress the frames of one block")
 
 
+class PaganinSettings(Section):
+    """Phase retrieval from one distance, see `tomolive.recon.paganin`."""
+
+    energy_kev: float = Field(gt=0, description="photon energy, keV")
+    distance_m: float = Field(gt=0, description="from the sample to the detector, metres")
+    pixel_size_um: float = Field(gt=0, description="at the sample, micrometres")
+    delta_beta: float = Field(gt=0, description="ratio of the decrement to the absorption index")
+    generalised: bool = Field(default=True, description="the form for pixels of finite width")
+
+
+class CorrectionSettings(Section):
+    """What is done to projections beside darks and flats; the same live and for the volume."""
+
+    zingers: bool = Field(default=False, description="replace single pixels that a stray photon hit")
+    rings: Literal["none", "sorting", "combined", "fourier-wavelet"] = Field(
+        default="none", description="method of stripe removal"
+    )
+    paganin: PaganinSettings | None = Field(default=None, description="phase retrieval; default: none")
+    binning: Literal[1, 2, 4, 8] = Field(
+        default=1, description="pixels a side that are averaged before anything else"
+    )
+
+
+class QualitySettings(Section):
+    """From where on a number that is shown during a scan is coloured and explained; none: never."""
+
+    transmission_drop: float | None = Field(
+        default=0.25, description="a projection darker than this part of the usual one lost the beam"
+    )
+    saturated: float | None = Field(default=0.001, description="part of the pixels that count all they can")
+    bad_pixels: float | None = Field(default=0.01, description="part of the pixels that are dead or hot")
+    flat_drift: float | None = Field(
+        default=0.02, description="difference of flats before and after, part of their mean"
+    )
+    sample_drift_px: float | None = Field(
+        default=1.0, description="shift of a projection that repeats an angle, pixels"
+    )
+    noise: float | None = Field(default=None, description="noise of the slice, part of its range")
+    resolution_px: float | None = Field(
+        default=None, description="resolution estimated by Fourier shell correlation, pixels"
+    )
+
+
 class LiveSettings(Section):
     """The live reconstruction."""
 
@@ -71,6 +114,22 @@ class LiveSettings(Section):
         description="folder of that temporary file, with room for the largest scan; "
         "default: the system's folder for such files",
     )
+    corrections: CorrectionSettings = CorrectionSettings()
+    quality: QualitySettings = QualitySettings()
+
+
+class VolumeSettings(Section):
+    """The full volume after a scan."""
+
+    automatic: bool = Field(default=False, description="begin at each stop document")
+    folder: str = Field(default="tomolive-volumes", description="where volumes are written")
+    format: Literal["ome-zarr", "nxtomoproc"] = Field(default="ome-zarr", description="of the output")
+    dtype: Literal["float32", "uint16"] = Field(default="float32", description="of the output")
+    memory_mb: int = Field(
+        default=4096, gt=0, description="peak memory, megabytes, of all processes together"
+    )
+    processes: int = Field(default=2, ge=1, description="cores that work on it")
+    dask: str | None = Field(default=None, description="address of a Dask scheduler; default: this machine")
 
 
 class Settings(Section):
@@ -79,6 +138,7 @@ class Settings(Section):
     hub: HubSettings = HubSettings()
     files: FilesSettings = FilesSettings()
     live: LiveSettings = LiveSettings()
+    volume: VolumeSettings = VolumeSettings()
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Settings":

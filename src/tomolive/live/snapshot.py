@@ -12,8 +12,41 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Plane = Literal["xy", "xz", "yz", "projection"]
+from tomolive.config import CorrectionSettings
+
+Plane = Literal["xy", "xz", "yz", "projection", "oblique", "sinogram", "candidates"]
+"""What a picture is of; ``candidates`` is a row of slices, each with another centre."""
 State = Literal["waiting", "darks", "flats", "projections", "unreadable", "finished", "failed"]
+
+
+NO_CORRECTIONS = CorrectionSettings()
+
+
+def picture_key(plane: str, *at: float) -> str:
+    """Return the name of a picture: a plane, and where it lies.
+
+    ``xy``, ``xz``, ``yz`` without a place lie in the middle. An ``oblique`` plane is given by its tilt and
+    turn in degrees and its distance from the middle in pixels; a ``sinogram`` by its detector row.
+
+    >>> picture_key("xy", 128), picture_key("oblique", 30, 45, 0), picture_key("projection")
+    ('xy@128', 'oblique@30,45,0', 'projection')
+    """
+    return f"{plane}@{','.join(f'{value:g}' for value in at)}" if at else plane
+
+
+def parse_key(key: str) -> tuple[str, tuple[float, ...]]:
+    """Return plane and place of a picture's name.
+
+    >>> parse_key("oblique@30,45,0")
+    ('oblique', (30.0, 45.0, 0.0))
+
+    Raises
+    ------
+    ValueError
+        if the place is not made of numbers.
+    """
+    plane, _, place = key.partition("@")
+    return plane, tuple(float(part) for part in place.split(",")) if place else ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +69,8 @@ class Subject:
     center_source: str = ""
     filter: str = ""
     pixel_size_um: float | None = None
+    """Of a pixel of the detector; times ``corrections.binning`` of a pixel of a slice."""
+    corrections: CorrectionSettings = NO_CORRECTIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +87,8 @@ class Picture:
     """Of a pixel's value: '1/cm', '1/pixel', 'counts'."""
     of: Subject = field(default_factory=Subject)
     """Stays true when the status tells of the next scan already."""
+    key: str = ""
+    """Name in the snapshot, see `picture_key`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,52 @@ class Trend:
     """Number of the projection, and the value; thinned to what a plot can show."""
     warning: str = ""
     """What is wrong with it, in plain words; empty if all is well."""
+    low: float | None = None
+    """Below this it is a warning."""
+    high: float | None = None
+    """Above this it is a warning."""
+    over: str = "projection"
+    """What the points are numbered by: 'projection', or 'degrees' covered."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Who changed a shared setting, and when."""
+
+    what: str
+    """'centre', 'filter', 'corrections', 'volume'."""
+    value: str
+    """In words."""
+    who: str
+    when: float
+    """Unix time."""
+
+
+@dataclass(frozen=True)
+class VolumeProgress:
+    """How far the full volume is."""
+
+    state: Literal["waiting", "running", "finished", "failed", "cancelled"]
+    run_uid: str
+    done: int = 0
+    """Slices."""
+    total: int = 0
+    rate: float | None = None
+    """Slices per second."""
+    seconds_left: float | None = None
+    path: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerShare:
+    """A process that works on a reconstruction, and the detector rows that it has."""
+
+    name: str
+    rows: tuple[int, int]
+    done: int = 0
+    """Projections that it has added."""
+    state: str = "working"
 
 
 @dataclass(frozen=True)
@@ -106,6 +189,19 @@ class Status:
     """Unix time."""
     trends: tuple[Trend, ...] = ()
     """What tells whether the scan is worth going on with."""
+    corrections: CorrectionSettings = NO_CORRECTIONS
+    changes: tuple[Change, ...] = ()
+    """The last change of each shared setting."""
+    volume_shape: tuple[int, int, int] | None = None
+    """Rows, columns, columns of the volume, after binning; None until the first projection."""
+    candidates: tuple[float, ...] = ()
+    """Centres of the strip of candidates, from left to right."""
+    candidate_scores: tuple[float, ...] = ()
+    """How sharp each of them is; the larger, the sharper."""
+    volume: VolumeProgress | None = None
+    workers: tuple[WorkerShare, ...] = ()
+    refining: bool = False
+    """The last projection is there, and the centre is being refined."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +211,7 @@ class Snapshot:
     version: int = 0
     status: Status = field(default_factory=Status)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    """By their `picture_key`; the middle planes, without a place, are always among them."""
 
 
 class SnapshotStore:

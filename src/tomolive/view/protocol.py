@@ -153,7 +153,9 @@ def binning_for(shape: tuple[int, ...], wanted: int | None) -> int:
 
 
 def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say (NaN, infinity) by None."""
+    """Replace what JSON cannot say (NaN, infinity) by None, and settings by their values."""
+    if isinstance(value, BaseModel):
+        return _finite(value.model_dump())
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
