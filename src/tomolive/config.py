@@ -4,8 +4,10 @@ Read from a YAML file (``--config``) and from the environment: ``TOMOLIVE_HUB__N
 ``hub.native``. The environment wins over the file, an option on the command line over both.
 """
 
+import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,21 @@ class HubSettings(Section):
         default="127.0.0.1:5568", description="HOST:PORT for unmodified bluesky RemoteDispatchers"
     )
     http: str = Field(default="127.0.0.1:5570", description="HOST:PORT of /healthz and /metrics")
+    address: str | None = Field(
+        default=None, description="where publishers and consumers find it; default: tcp:// and `native`"
+    )
+    journal: str | None = Field(default=None, description="folder that keeps every document")
+    fsync: Literal["always", "interval", "never"] = Field(
+        default="interval", description="when documents are forced to the disk; matters for power cuts only"
+    )
+    keep_size: str | None = Field(
+        default=None, description="let go of the oldest documents beyond this: 500M, 20G"
+    )
+    keep_days: float | None = Field(default=None, gt=0, description="let go of documents older than this")
+    keys: str | None = Field(
+        default=None, description="folder of the hub's keys, made by `tomolive keys server`"
+    )
+    insecure: bool = Field(default=False, description="listen beyond loopback without keys")
 
 
 class FilesSettings(Section):
@@ -132,6 +149,51 @@ class VolumeSettings(Section):
     dask: str | None = Field(default=None, description="address of a Dask scheduler; default: this machine")
 
 
+class PageSettings(Section):
+    """The page to watch a scan on."""
+
+    listen: str | None = Field(default=None, description="HOST:PORT; default: no page")
+    token_file: str | None = Field(
+        default=None, description="file with the token that lets a browser elsewhere control"
+    )
+    read_only: bool = Field(default=False, description="nobody may control")
+
+
+class CatalogSettings(Section):
+    """The Tiled catalog: the one that is served here, or one that is there already."""
+
+    uri: str | None = Field(
+        default=None, description="where archive and page find it; default: http:// and `listen`"
+    )
+    directory: str | None = Field(default=None, description="folder of the embedded server")
+    listen: str = Field(default="127.0.0.1:8010", description="HOST:PORT of the embedded server")
+    readable: tuple[str, ...] = Field(default=(), description="folders where detectors write")
+    database: str | None = Field(
+        default=None, description="postgresql://USER@HOST/NAME for metadata; default: SQLite"
+    )
+    storage: str | None = Field(
+        default=None, description="postgresql://USER@HOST/NAME for tables; default: DuckDB"
+    )
+
+
+class ArchiveSettings(Section):
+    """The archive: what writes every run to the catalog."""
+
+    mounts: dict[str, str] = Field(
+        default={}, description="path prefix in documents -> path prefix where the Tiled server runs"
+    )
+    http: str | None = Field(default=None, description="HOST:PORT of /healthz and /metrics; default: none")
+
+
+class LogSettings(Section):
+    """What every process writes to standard error."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="one line, or one JSON object, an event"
+    )
+    verbose: bool = Field(default=False, description="also what is of use to developers only")
+
+
 class Settings(Section):
     """All settings of a beamline."""
 
@@ -139,6 +201,10 @@ class Settings(Section):
     files: FilesSettings = FilesSettings()
     live: LiveSettings = LiveSettings()
     volume: VolumeSettings = VolumeSettings()
+    page: PageSettings = PageSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -147,21 +213,119 @@ class Settings(Section):
         Raises
         ------
         SettingsError
-            with the file or variable, the key and the reason of each mistake.
+            with the file and line or the variable, the key and the reason of each mistake.
         """
-        values = _read_yaml(path) if path else {}
-        variables: dict[str, str] = {}
-        for name, text in environ.items():
-            section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
-            if name.startswith(_PREFIX) and key:
-                variables[f"{section}.{key}"] = name
-                _section_of(values, section, path)[key] = _from_text(cls, section, key, name, text)
+        settings, mistakes = cls.read(path, environ)
+        if settings is None:
+            raise SettingsError("settings: " + "; ".join(map(str, mistakes)))
+        return settings
+
+    @classmethod
+    def read(
+        cls, path: Path | None = None, environ: Mapping[str, str] = os.environ
+    ) -> tuple["Settings | None", list["Mistake"]]:
+        """Read ``path`` and the environment; return the settings, or None and every mistake in them."""
+        places = Places(path)
         try:
-            return cls.model_validate(values)
+            values = places.values() if path else {}
+            for name, text in environ.items():
+                section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
+                if name.startswith(_PREFIX) and key:
+                    places.variables[f"{section}.{key}"] = name
+                    _section_of(values, section, path)[key] = _from_text(cls, section, key, name, text)
+        except SettingsError as error:
+            return None, [Mistake(str(path or ""), "", str(error))]
+        mistakes = [Mistake(places.of(key), key, "is given twice") for key in places.twice]
+        try:
+            settings = cls.model_validate(values)
         except ValidationError as error:
-            mistakes = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            lines = [f"{variables.get(key, f'{path}, {key}')}: {why}" for key, why in mistakes]
-            raise SettingsError("settings: " + "; ".join(lines)) from None
+            return None, mistakes + [_mistake(cls, places, found) for found in error.errors()]
+        return (None, mistakes) if mistakes else (settings, [])
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with a setting."""
+
+    where: str
+    """File and line, or the environment variable."""
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.where, self.key) if part) + f": {self.reason}"
+
+
+class Places:
+    """Where each setting stands: a line of a file, or a variable of the environment."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.variables: dict[str, str] = {}
+        self.twice: list[str] = []
+        self._lines: dict[str, int] = {}
+
+    def values(self) -> dict[str, Any]:
+        """Read the file.
+
+        Raises
+        ------
+        SettingsError
+            if it cannot be read, or is not made of sections.
+        """
+        path = self.path
+        assert path is not None  # noqa: S101  only asked of a file
+        try:
+            text = path.read_text()
+            self._walk(yaml.compose(text, yaml.SafeLoader), "")
+            values = yaml.safe_load(text)
+        except OSError as error:
+            raise SettingsError(f"cannot read settings {path}: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings {path} are not YAML: {' '.join(str(error).split())}") from None
+        if values is None:
+            return {}
+        if not isinstance(values, dict):
+            raise SettingsError(
+                f"settings {path}: expected sections such as 'hub:', got {type(values).__name__}"
+            )
+        # A section whose keys are all commented out is empty, not a mistake.
+        return {key: {} if value is None else value for key, value in values.items()}
+
+    def of(self, key: str) -> str:
+        """Return where a setting is given; the place of its section if it is not."""
+        if key in self.variables:
+            return self.variables[key]
+        while key and key not in self._lines:
+            key = key.rpartition(".")[0]
+        line = self._lines.get(key)
+        return f"{self.path}:{line}" if line else str(self.path or "the defaults")
+
+    def _walk(self, node: yaml.Node | None, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for name, value in node.value:
+            key = f"{prefix}{name.value}"
+            if key in self._lines:
+                self.twice.append(key)
+            self._lines[key] = name.start_mark.line + 1
+            self._walk(value, f"{key}.")
+
+
+def _mistake(settings: type[Section], places: Places, found: Any) -> Mistake:
+    key = ".".join(map(str, found["loc"]))
+    reason = found["msg"]
+    if found["type"] == "extra_forbidden":
+        section = settings
+        for part in found["loc"][:-1]:
+            annotation = section.model_fields[part].annotation if part in section.model_fields else None
+            section = (
+                annotation if isinstance(annotation, type) and issubclass(annotation, Section) else Section
+            )
+        near = difflib.get_close_matches(str(found["loc"][-1]), section.model_fields, 1)
+        known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(section.model_fields)}"
+        reason = f"there is no such setting; {known}"
+    return Mistake(places.of(key), key, reason)
 
 
 def _section_of(values: dict[str, Any], section: str, path: Path | None) -> dict[str, Any]:
@@ -181,18 +345,3 @@ def _from_text(settings: type[Section], section: str, key: str, variable: str, t
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise SettingsError(f"settings: {variable}: {text!r} is not YAML") from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise SettingsError(f"cannot read settings {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings {path} are not YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"settings {path}: expected sections such as 'hub:', got {type(values).__name__}")
-    # A section whose keys are all commented out is empty, not a mistake.
-    return {key: {} if value is None else value for key, value in values.items()}
