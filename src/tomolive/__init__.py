@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from tomolive.version import __version__
+
 if TYPE_CHECKING:
     from tomolive.stream.dispatcher import RemoteDispatcher
     from tomolive.stream.publisher import Publisher
 
 __all__ = ["Publisher", "RemoteDispatcher", "__version__"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

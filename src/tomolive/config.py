@@ -25,6 +25,28 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def parse_size(text: str) -> int:
+    """Return the bytes of a size.
+
+    >>> parse_size("1K"), parse_size("1.5G")
+    (1024, 1610612736)
+
+    Raises
+    ------
+    SettingsError
+        if it is none.
+    """
+    units = {"K": 10, "M": 20, "G": 30, "T": 40}
+    number, shift = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 0)
+    try:
+        size = int(float(number) * (1 << shift))
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise SettingsError(f"{text!r} is not a size such as 500M or 20G")
+    return size
+
+
 class HubSettings(Section):
     """The hub: where documents come in, are kept, and go out."""
 

@@ -5,25 +5,86 @@ Readiness is told the way systemd wants it (``sd_notify(3)``), so that the same 
 """
 
 import _thread
+import json
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from tomolive.version import __version__
 
 log = logging.getLogger(__name__)
 
 
-def setup_logging(verbose: bool = False) -> None:
-    """Log to standard error, one line an event, with time, level and logger."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+def setup_logging(verbose: bool = False, format: str = "text") -> None:  # noqa: A002  what the settings call it
+    """Log to standard error: one line an event, or with ``format="json"`` one JSON object.
+
+    Each event says to which run it belongs, if it does; see `about_run`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if format == "json" else logging.Formatter(_LINE))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler, _last_error])
     # It logs the address of every request, with the keys that are part of it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@contextmanager
+def about_run(uid: str) -> Iterator[None]:
+    """Have every event that is logged in this block, in this thread, carry the run's uid."""
+    before = _run.set(uid)
+    try:
+        yield
+    finally:
+        _run.reset(before)
+
+
+def vital_signs() -> dict[str, Any]:
+    """Return what every process says of itself on ``/healthz``: version, age and its last error."""
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "up_s": round(time.monotonic() - _BEGAN, 1),
+        "last_error": _last_error.text,
+        "last_error_age_s": round(time.time() - _last_error.when, 1) if _last_error.text else None,
+    }
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "run": _run.get(),
+            "pid": record.process,
+        }
+        if record.exc_info:
+            event["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({key: value for key, value in event.items() if value != ""})
+
+
+class _LastError(logging.Handler):
+    """Remembers the last error that was logged, for who looks after the process."""
+
+    text = ""
+    when = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text, self.when = record.getMessage(), record.created
+
+
+_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_BEGAN = time.monotonic()
+_run: ContextVar[str] = ContextVar("run", default="")
+_last_error = _LastError(logging.ERROR)
 
 
 def notify_ready(**fields: str) -> None:

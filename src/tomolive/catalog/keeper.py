@@ -48,6 +48,19 @@ class ArchiveKeeper:
         self._stopped = threading.Event()
         self._end: Callable[[], object] = lambda: None
         self._failed: Counter[str] = Counter()
+        self._waiting = "the catalog has not answered yet"
+        self._dispatcher: RemoteDispatcher | None = None
+
+    def health(self) -> dict[str, Any]:
+        """Return what ``/healthz`` says; any thread may ask."""
+        behind = self._dispatcher.behind if self._dispatcher else None
+        return {
+            "ok": not self._waiting,
+            "service": "archive",
+            "waiting": self._waiting,
+            "behind": behind,
+            "skipped_runs": sum(times >= _ATTEMPTS for times in self._failed.values()),
+        }
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Archive until :meth:`stop`; call ``ready`` once the catalog has answered.
@@ -65,11 +78,13 @@ class ArchiveKeeper:
                 client = open_catalog(self._uri, self._api_key)
                 with contextlib.closing(client.context):
                     begin = oldest_unfinished(client)
+                    self._waiting = ""
                     if not told:
                         ready()
                         told = True
                     self._archive(client, begin)
             except CatalogUnavailableError as error:
+                self._waiting = str(error)
                 log.warning("%s; trying again until it does", error)
                 self._stopped.wait(_RETRY_S)
 
@@ -82,6 +97,7 @@ class ArchiveKeeper:
         if begin is not None:
             log.info("the oldest run that is not complete begins at document %d of the journal", begin.offset)
         dispatcher = RemoteDispatcher(self._address, name=CURSOR, start=begin, on_error="stop")
+        self._dispatcher = dispatcher
         skip = frozenset(uid for uid, times in self._failed.items() if times >= _ATTEMPTS)
         archive = Archive(client, mounts=self._mounts, on_failure=dispatcher.stop, skip=skip)
 

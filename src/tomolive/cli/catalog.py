@@ -1,21 +1,24 @@
 """``tomolive catalog`` and ``tomolive archive``."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import click
 
 from tomolive import service
+from tomolive.cli.options import config_option, parse_listen, with_scheme
+from tomolive.config import Settings
 from tomolive.errors import SettingsError
 
 PREFIXES = "/there=/here"
 
 
 @click.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), required=True,
-              help="Folder of the catalog; made if it is not there.")  # fmt: skip
-@click.option("--listen", default="127.0.0.1:8010", show_default=True, metavar="HOST:PORT",
-              help="Port 0 lets the system choose.")  # fmt: skip
+@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder of the catalog.  [required, or in the settings]")  # fmt: skip
+@click.option("--listen", metavar="HOST:PORT",
+              help="Port 0 lets the system choose.  [default: 127.0.0.1:8010]")  # fmt: skip
 @click.option("--readable", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Folder where detectors write (repeat); files elsewhere are not read.")  # fmt: skip
 @click.option(
@@ -24,13 +27,15 @@ PREFIXES = "/there=/here"
 @click.option("--storage", metavar="URI", help="postgresql://USER@HOST/NAME for tables, instead of DuckDB.")
 @click.option("--show-config", is_flag=True,
               help="Print the configuration for `tiled serve config` instead, and end.")  # fmt: skip
+@config_option
 def catalog(
-    directory: Path,
-    listen: str,
+    directory: Path | None,
+    listen: str | None,
     readable: tuple[Path, ...],
     database: str | None,
     storage: str | None,
     show_config: bool,
+    config: Path | None,
 ) -> None:
     """Serve a Tiled catalog for this machine, on SQLite and DuckDB in one folder, or on PostgreSQL.
 
@@ -38,6 +43,13 @@ def catalog(
     """
     from tomolive.catalog.server import CatalogServer, Databases, configuration_in, require_loopback
 
+    settings = Settings.load(config)
+    defaults = settings.catalog
+    directory = directory or (Path(defaults.directory) if defaults.directory else None)
+    if directory is None:
+        raise SettingsError("name the folder of the catalog with --dir DIR, or as catalog.directory")
+    readable = readable or tuple(map(Path, defaults.readable))
+    database, storage = database or defaults.database, storage or defaults.storage
     if (database is None) != (storage is None):
         raise SettingsError("--database and --storage go together: two databases, each with its own name")
     databases = Databases(database, storage) if database and storage else None
@@ -48,8 +60,8 @@ def catalog(
             yaml.safe_dump(configuration_in(directory, readable, databases), sort_keys=False), nl=False
         )
         return
-    service.setup_logging()
-    host, port = parse_listen(listen)
+    service.setup_logging(settings.log.verbose, settings.log.format)
+    host, port = parse_listen(listen or defaults.listen)
     require_loopback(host)
     server = CatalogServer(directory, readable, databases, host=host, port=port)
     service.stop_on_signals(server.request_stop)
@@ -62,43 +74,46 @@ def catalog(
 
 
 @click.command()
-@click.option(
-    "--hub", "address", default="tcp://127.0.0.1:5569", show_default=True, help="Where documents are."
-)
-@click.option("--catalog", "uri", required=True, help="Address of the Tiled server.")
+@click.option("--hub", "address", help="Where documents are.  [default: hub.address of the settings]")
+@click.option("--catalog", "uri", help="Address of the Tiled server.  [required, or in the settings]")
 @click.option("--mount", "mounts", multiple=True, metavar=PREFIXES,
               help="The Tiled server sees the files under /there in documents as /here.")  # fmt: skip
 @click.option("--api-key", envvar=["TILED_API_KEY", "TILED_SINGLE_USER_API_KEY"],
               help="Key of the Tiled server, if it is not in the address.")  # fmt: skip
-def archive(address: str, uri: str, mounts: tuple[str, ...], api_key: str | None) -> None:
+@click.option("--http", metavar="HOST:PORT", help="/healthz and /metrics; without it there are none.")
+@config_option
+def archive(
+    address: str | None,
+    uri: str | None,
+    mounts: tuple[str, ...],
+    api_key: str | None,
+    http: str | None,
+    config: Path | None,
+) -> None:
     """Write every run of the hub to a Tiled catalog, from where the last archive stopped."""
     # Tiled's client would try in silence for most of a minute; the archive waits by itself, and says so.
     os.environ.setdefault("TILED_RETRY_TIMEOUT", "4")
     from tomolive.catalog.keeper import ArchiveKeeper
+    from tomolive.stream import health
     from tomolive.stream.sockets import require_listener
 
-    service.setup_logging()
-    keeper = ArchiveKeeper(address, uri, api_key=api_key, mounts=parse_mounts(mounts))
-    require_listener(address)
+    settings = Settings.load(config)
+    service.setup_logging(settings.log.verbose, settings.log.format)
+    hub = with_scheme(address or settings.hub.address or settings.hub.native)
+    uri = uri or settings.catalog.uri
+    if uri is None:
+        raise SettingsError("name the Tiled server with --catalog URI, or as catalog.uri")
+    keeper = ArchiveKeeper(hub, uri, api_key=api_key, mounts=parse_mounts(mounts) or settings.archive.mounts)
+    require_listener(hub)
     service.stop_on_signals(keeper.stop)
+    where = http or settings.archive.http
+    with health.serve(where, keeper.health) if where else contextlib.nullcontext("") as page:
 
-    def ready() -> None:
-        click.echo(f"archiving {address} to {uri.partition('?')[0]}")
-        service.notify_ready()
+        def ready() -> None:
+            click.echo(f"archiving {hub} to {uri.partition('?')[0]}" + (f", {page}/metrics" if page else ""))
+            service.notify_ready(**({"http": page} if page else {}))
 
-    keeper.run(ready)
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT``.
-
-    >>> parse_listen("[::1]:8010")
-    ('::1', 8010)
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"--listen {text}: expected HOST:PORT, such as 127.0.0.1:8010")
-    return host.strip("[]"), int(port)
+        keeper.run(ready)
 
 
 def parse_mounts(pairs: tuple[str, ...]) -> dict[str, str]:

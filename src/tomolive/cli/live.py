@@ -11,6 +11,7 @@ import click
 
 from tomolive import service
 from tomolive.cli.catalog import parse_mounts
+from tomolive.cli.options import config_option, parse_listen, with_scheme
 from tomolive.config import FilesSettings, Settings
 from tomolive.errors import AddressError, SettingsError
 
@@ -20,7 +21,7 @@ _HUB_TIMEOUT_S = 10.0
 
 
 @click.command()
-@click.option("--hub", "address", help="Where documents come from.  [default: hub.native of the settings]")
+@click.option("--hub", "address", help="Where documents come from.  [default: hub.address of the settings]")
 @click.option("--mount", "mounts", multiple=True, metavar="/there=/here",
               help="Files under /there in documents are under /here on this machine (repeat).")  # fmt: skip
 @click.option("--root", "roots", multiple=True, type=click.Path(path_type=Path),
@@ -35,7 +36,7 @@ _HUB_TIMEOUT_S = 10.0
               help="Which run to begin with.")  # fmt: skip
 @click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
               help="Rules of your own (repeat); they come before the shipped ones.")  # fmt: skip
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
+@config_option
 @click.option("--verbose", is_flag=True)
 def live(
     address: str | None,
@@ -56,8 +57,11 @@ def live(
 
     When a scan ends its three slices are in a folder named by its uid.
     """
-    service.setup_logging(verbose)
     settings = _settings(config, address, mounts, roots, results, center, filter_name)
+    service.setup_logging(verbose or settings.log.verbose, settings.log.format)
+    page = page or settings.page.listen
+    token = token or _token_in(settings.page.token_file)
+    read_only = read_only or settings.page.read_only
 
     from tomolive.live.controls import Controls
     from tomolive.live.output import prepare_results
@@ -107,7 +111,7 @@ def live(
             from tomolive.recon.filters import FILTERS
             from tomolive.view.server import create_app, serve
 
-            host, port = _parse_page(page)
+            host, port = parse_listen(page, "--page")
             about: dict[str, Any] = {"source": settings.hub.native, "filters": FILTERS, "results": folder}
             app = create_app(store, controls, token=token, read_only=read_only, **about)
             serve(app, host, port, process.stopped, ready=ready)
@@ -172,7 +176,9 @@ def _settings(
     given = {"center": center, "filter": filter_name, "results": str(results) if results else None}
     return settings.model_copy(
         update={
-            "hub": settings.hub.model_copy(update={"native": _address(address or settings.hub.native)}),
+            "hub": settings.hub.model_copy(
+                update={"native": with_scheme(address or settings.hub.address or settings.hub.native)}
+            ),
             "files": settings.files.model_copy(update=files),
             "live": settings.live.model_copy(update={k: v for k, v in given.items() if v is not None}),
         }
@@ -189,12 +195,13 @@ def _check_folders(files: FilesSettings) -> None:
             raise SettingsError(f"there is no folder {folder}: correct --root or --mount")
 
 
-def _address(text: str) -> str:
-    return text if "://" in text else f"tcp://{text}"
-
-
-def _parse_page(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise SettingsError(f"--page {text}: expected HOST:PORT, such as 127.0.0.1:8000")
-    return host.strip("[]"), int(port)
+def _token_in(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        token = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"page.token_file: cannot read {file}: {error}") from None
+    if not token:
+        raise SettingsError(f"page.token_file: {file} is empty")
+    return token

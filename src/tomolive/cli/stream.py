@@ -1,18 +1,21 @@
 """``tomolive hub`` and ``tomolive watch``."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from tomolive import service
-from tomolive.config import Settings
+from tomolive.cli.options import config_option
+from tomolive.config import Settings, parse_size
 from tomolive.errors import SettingsError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.option("--journal", type=FOLDER, required=True, help="Folder that keeps every document.")
+@click.option("--journal", type=FOLDER,
+              help="Folder that keeps every document.  [required, or in the settings]")  # fmt: skip
 @click.option("--native", metavar="HOST:PORT", help="tomolive's own protocol; port 0: the system chooses.")
 @click.option("--in", "stock_in", metavar="HOST:PORT", help="For bluesky's own Publishers.")
 @click.option("--out", "stock_out", metavar="HOST:PORT", help="For bluesky's own RemoteDispatchers.")
@@ -20,9 +23,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--fsync",
     type=click.Choice(["always", "interval", "never"]),
-    default="interval",
-    show_default=True,
-    help="When documents are forced to the disk; matters for power cuts only.",
+    help="When documents are forced to the disk; matters for power cuts only.  [default: interval]",
 )
 @click.option("--keep-size", metavar="BYTES", help="Let go of the oldest documents beyond this; 100M, 20G.")
 @click.option(
@@ -30,15 +31,15 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option("--keys", type=FOLDER, help="Folder of the hub's keys, made by `tomolive keys server`.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without keys.")
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
+@config_option
 @click.option("--verbose", is_flag=True)
 def hub(
-    journal: Path,
+    journal: Path | None,
     native: str | None,
     stock_in: str | None,
     stock_out: str | None,
     http: str | None,
-    fsync,
+    fsync: Literal["always", "interval", "never"] | None,
     keep_size: str | None,
     keep_days: float | None,
     keys: Path | None,
@@ -50,20 +51,28 @@ def hub(
     from tomolive.stream import health
     from tomolive.stream.hub import Hub, HubSettings
 
-    service.setup_logging(verbose)
-    defaults = Settings.load(config).hub
-    settings = HubSettings(
-        journal=journal,
-        native=native or defaults.native,
-        stock_in=stock_in or defaults.stock_in,
-        stock_out=stock_out or defaults.stock_out,
-        keys=keys,
-        insecure=insecure,
-        fsync=fsync,
-        keep_bytes=None if keep_size is None else _bytes(keep_size),
-        keep_seconds=None if keep_days is None else keep_days * 86400,
+    settings = Settings.load(config)
+    defaults = settings.hub
+    service.setup_logging(verbose or settings.log.verbose, settings.log.format)
+    journal = journal or (Path(defaults.journal) if defaults.journal else None)
+    if journal is None:
+        raise SettingsError("name the folder that keeps every document with --journal DIR, or as hub.journal")
+    keys = keys or (Path(defaults.keys) if defaults.keys else None)
+    keep_size = keep_size or defaults.keep_size
+    keep_days = keep_days or defaults.keep_days
+    server = Hub(
+        HubSettings(
+            journal=journal,
+            native=native or defaults.native,
+            stock_in=stock_in or defaults.stock_in,
+            stock_out=stock_out or defaults.stock_out,
+            keys=keys,
+            insecure=insecure or defaults.insecure,
+            fsync=fsync or defaults.fsync,
+            keep_bytes=None if keep_size is None else parse_size(keep_size),
+            keep_seconds=None if keep_days is None else keep_days * 86400,
+        )
     )
-    server = Hub(settings)
     try:
         with health.serve(http or defaults.http, server.health) as page:
             service.stop_on_signals(server.stop)
@@ -93,15 +102,3 @@ def watch(address: str, start: str, lines: bool) -> None:
     dispatcher = RemoteDispatcher(address, start=start, on_error="stop")
     service.stop_on_signals(dispatcher.stop)
     (print_lines if lines else show_bars)(dispatcher)
-
-
-def _bytes(text: str) -> int:
-    units = {"K": 10, "M": 20, "G": 30, "T": 40}
-    number, shift = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 0)
-    try:
-        size = int(float(number) * (1 << shift))
-    except (ValueError, OverflowError):
-        size = 0
-    if size <= 0:
-        raise SettingsError(f"{text!r} is not a size such as 500M or 20G")
-    return size

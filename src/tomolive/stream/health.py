@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tomolive import service
 from tomolive.errors import AddressError
 from tomolive.stream.sockets import Address
 
@@ -13,7 +14,8 @@ from tomolive.stream.sockets import Address
 def serve(listen: str, health: Callable[[], dict]) -> Iterator[str]:
     """Serve on ``listen`` (HOST:PORT) while the block runs; yield the address.
 
-    ``health`` returns what ``/healthz`` shows; its ``"ok"`` decides between the codes 200 and 503.
+    ``health`` returns what ``/healthz`` shows beside `tomolive.service.vital_signs`; its ``"ok"`` decides
+    between the codes 200 and 503.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def serve(listen: str, health: Callable[[], dict]) -> Iterator[str]:
     from starlette.routing import Route
 
     def healthz(_request) -> Response:
-        state = health()
+        state = {**health(), **service.vital_signs()}
         return JSONResponse(state, 200 if state["ok"] else 503)
 
     def metrics(_request) -> Response:
