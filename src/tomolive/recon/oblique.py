@@ -18,6 +18,38 @@ _LINES = 32
 Triple = tuple[float, float, float]
 
 
+def oblique_plane(
+    tilt: float, turn: float, offset: float = 0.0, *, rows: int, columns: int
+) -> tuple[Triple, Triple, Triple]:
+    """Return origin, down and right of a plane that is turned about the rotation axis, then tilted.
+
+    Without tilt it is the xy plane in the middle. Its columns stay horizontal: ``turn`` leads them from x
+    towards y; ``tilt`` lifts its rows out of the horizontal plane, at 90 degrees down to the rotation axis:
+    with turn 0 this is the xz plane, with turn 90 the yz plane.
+
+    Parameters
+    ----------
+    tilt, turn
+        Degrees.
+    offset
+        Distance from the middle of the volume along the normal of the plane, voxels.
+    rows, columns
+        Those of the detector: the volume is (rows, columns, columns), the picture (columns, columns).
+
+    Returns
+    -------
+    Places (z, y, x) for `reconstruct_plane`.
+    """
+    t, u = np.radians(tilt), np.radians(turn)
+    right = np.array([0.0, np.sin(u), np.cos(u)])
+    down = np.array([np.sin(t), np.cos(t) * np.cos(u), -np.cos(t) * np.sin(u)])
+    normal = np.array([np.cos(t), -np.sin(t) * np.cos(u), np.sin(t) * np.sin(u)])
+    middle = np.array([(rows - 1) / 2, (columns - 1) / 2, (columns - 1) / 2])
+    origin = middle + offset * normal - (columns - 1) / 2 * (down + right)
+    z, y, x = (tuple(map(float, vector)) for vector in (origin, down, right))
+    return z, y, x  # pyright: ignore[reportReturnType]
+
+
 def reconstruct_plane(
     projections: npt.ArrayLike,
     angles: npt.ArrayLike,

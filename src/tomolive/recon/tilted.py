@@ -1,0 +1,92 @@
+"""Backprojection into a plane that is tilted against the rotation axis, one band of detector rows at a time.
+
+Each line of the picture is horizontal, so all its pixels lie between the same two detector rows: a line is
+the mean of two lines across the axis, weighted by its height between them. As that is linear, each band of
+rows adds what its own rows give, and rows of two bands need not lie side by side in memory.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Triple = tuple[float, float, float]
+
+
+def add_to_tilted(
+    turned: npt.NDArray[np.float32],
+    first_row: int,
+    rows: int,
+    weights: npt.NDArray[np.float64],
+    angles: npt.NDArray[np.float64],
+    center: float,
+    origin: Triple,
+    down: Triple,
+    right: Triple,
+    image: npt.NDArray[np.float32],
+    first: int = 0,
+) -> None:
+    """Add filtered projections to the plane ``origin + i down + j right``, in place.
+
+    Parameters
+    ----------
+    turned
+        What `tomolive.recon.backproject.lanes` returns for a band of detector rows, (n, columns + 3, rows of
+        the band).
+    first_row
+        Detector row of the first one of the band.
+    rows
+        Detector rows of all bands: a plane is zero above and below them.
+    weights
+        What each projection weighs, (n,).
+    angles
+        Radians, (n,).
+    center
+        Column on which the rotation axis is projected.
+    origin, down, right
+        Places in the volume as (z, y, x), as `tomolive.recon.reconstruct_plane` has them; ``right`` is
+        horizontal, its z is 0.
+    image
+        float32 lines of the picture.
+    first
+        Number of its first line.
+    """
+    middle = (turned.shape[1] - 4) / 2
+    lines = first + np.arange(image.shape[0])
+    heights = origin[0] + lines * down[0]
+    cosines, sines = np.cos(angles), np.sin(angles)
+    y, x = origin[1] + lines * down[1] - middle, origin[2] + lines * down[2] - middle
+    starts = center + 1 + x[:, np.newaxis] * cosines + y[:, np.newaxis] * sines
+    steps = right[2] * cosines + right[1] * sines
+    _add_to_lines(turned, first_row, rows, weights.astype(np.float32), starts, steps, heights, image)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, image):
+    count, width, here = turned.shape
+    end = float(width - 2)
+    row = np.empty(width, np.float32)
+    for line in range(image.shape[0]):
+        z = heights[line]
+        if z < 0 or z > rows - 1:
+            continue
+        top = min(np.int64(z), max(rows - 2, 0))
+        beneath = np.float32(z - top)
+        upper, lower = top - first_row, min(top + 1, rows - 1) - first_row
+        has_upper, has_lower = 0 <= upper < here, 0 <= lower < here
+        if not (has_upper or has_lower):
+            continue
+        share_upper = np.float32(1) - beneath if has_upper else np.float32(0)
+        share_lower = beneath if has_lower else np.float32(0)
+        upper, lower = min(max(upper, 0), here - 1), min(max(lower, 0), here - 1)
+        pixels = image[line]
+        for a in range(count):
+            one = turned[a]
+            above, below = share_upper * weights[a], share_lower * weights[a]
+            for column in range(width):
+                row[column] = above * one[column, upper] + below * one[column, lower]
+            start, step = starts[line, a], steps[a]
+            for j in range(pixels.size):
+                position = min(max(start + j * step, 0.0), end)
+                i = np.uint32(position)
+                value = row[i]
+                pixels[j] += value + np.float32(position - i) * (row[i + np.uint32(1)] - value)
