@@ -1,5 +1,8 @@
 """Frames in numbered image files."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 import tifffile
@@ -103,6 +106,45 @@ def test_a_cut_tiff_is_not_ready(sequence):
     reader = sequence(template="x_{:d}.tif")
     for length in range(len(content)):
         path.write_bytes(content[:length])
+        with pytest.raises(NotReadyError):
+            reader.read(0, 1)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("rows_per_strip", [None, 2])
+def test_a_tiff_with_a_tail_of_zeros_is_not_ready(sequence, compression, rows_per_strip):
+    """A file that got its size before its content, whatever is there of that, is no image with black rows."""
+    path = sequence.folder / "x_0.tif"
+    tifffile.imwrite(path, TRUTH[0], compression=compression, rowsperstrip=rows_per_strip)
+    content = path.read_bytes()
+    reader = sequence(template="x_{:d}.tif")
+    for length in range(len(content) - 16):
+        path.write_bytes(content[:length].ljust(len(content), b"\0"))
+        with pytest.raises(NotReadyError):
+            reader.read(0, 1)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(reader.read(0, 1), TRUTH[:1])
+
+
+def test_a_black_tiff_comes_when_its_file_is_still(sequence):
+    """Zeros that the detector has measured are data; those of a file that has just changed are in doubt."""
+    path = sequence.folder / "x_0.tif"
+    tifffile.imwrite(path, np.zeros_like(TRUTH[0]))
+    reader = sequence(template="x_{:d}.tif")
+    with pytest.raises(NotReadyError, match="may not be written yet"):
+        reader.read(0, 1)
+    os.utime(path, (time.time() - 10, time.time() - 10))
+    np.testing.assert_array_equal(reader.read(0, 1), np.zeros_like(TRUTH[:1]))
+
+
+def test_a_jpeg_with_a_tail_of_zeros_is_not_ready(sequence):
+    """Zeros decode as grey; the mark at the end of the file is what proves it whole."""
+    path = sequence.folder / "x_0.jpg"
+    Image.fromarray(np.tile(TRUTH[0].astype("u1"), (8, 8))).save(path)
+    content = path.read_bytes()
+    reader = sequence("jpeg", template="x_{:d}.jpg")
+    for length in range(0, len(content) - 2, 5):
+        path.write_bytes(content[:length].ljust(len(content), b"\0"))
         with pytest.raises(NotReadyError):
             reader.read(0, 1)
 

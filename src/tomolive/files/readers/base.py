@@ -1,7 +1,9 @@
 """What a reader of image files is: frames by number out of one asset, or the reason why not yet."""
 
+import os
 import sys
-from collections.abc import Callable, Hashable, Mapping
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,6 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+SETTLED_S = 5.0
+"""A file that nobody has changed for so long holds what it will hold, as far as it does not say otherwise."""
+_TAIL = 16
+"""Bytes; files get their content in blocks that are longer."""
 
 
 class NotReadyError(Exception):
@@ -92,3 +99,21 @@ def stamp(path: Path) -> Hashable:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def ends_unwritten(path: Path, parts: Iterable[tuple[int, int]]) -> bool:
+    """Whether one of the ``parts`` (offset, length) ends in zeros that nobody may have replaced yet.
+
+    A file may be made as long as it will be before it is filled: by a copy that reserves its room, or by a
+    network file system that tells the size before the content. Zeros in a file that has not changed of late
+    are taken for data.
+    """
+    with path.open("rb") as file:
+        if time.time() - os.fstat(file.fileno()).st_mtime > SETTLED_S:
+            return False
+        for offset, length in parts:
+            tail = min(_TAIL, length)
+            file.seek(offset + length - tail)
+            if not any(file.read(tail)):
+                return True
+    return False

@@ -8,14 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tomolive.errors import UnknownLayoutError
-from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
+from tomolive.files.readers.base import SETTLED_S, Array, NotReadyError, Source, stamp
 from tomolive.files.readers.hdf5_links import CLOSE_FIRST as CLOSE_FIRST
 from tomolive.files.readers.hdf5_links import Trail, confine_sources
 from tomolive.files.readers.hdf5_state import Hdf5State, examine
 from tomolive.files.readers.hdf5_storage import ALL, FrameStorage
-
-_SETTLED_S = 5.0
-"""An unmarked file that nobody has changed for so long holds what it will hold."""
 
 
 class Hdf5Reader:
@@ -126,7 +123,7 @@ class Hdf5Reader:
                 return storage.read(first, first + proven)
         else:
             return frames
-        if proven == len(frames) or time.time() - storage.path.stat().st_mtime > _SETTLED_S:
+        if proven == len(frames) or time.time() - storage.path.stat().st_mtime > SETTLED_S:
             return frames
         if self._state is Hdf5State.SWMR and examine(storage.path) is Hdf5State.CLOSED:
             return self._reopen().read(first, first + len(frames))

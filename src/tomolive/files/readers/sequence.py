@@ -6,18 +6,23 @@ import sys
 import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tomolive.errors import UnknownLayoutError
-from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
+from tomolive.files.readers.base import Array, NotReadyError, Source, ends_unwritten, stamp
+
+if TYPE_CHECKING:
+    import tifffile
 
 _BRACES = re.compile(r"\{(?::0?(\d{1,2})?d?)?\}")
 _PERCENT = re.compile(r"%(?:(s)|0?(\d{1,2})?(?:\.(\d{1,2}))?d)")
 
 # What image decoders raise on a file that is cut off anywhere.
-_HALF_WRITTEN = (OSError, ValueError, IndexError, KeyError, TypeError, struct.error, zlib.error, EOFError)
+_HALF_WRITTEN = (
+    OSError, ValueError, IndexError, KeyError, TypeError, ArithmeticError, struct.error, zlib.error, EOFError,
+)  # fmt: skip
 
 
 def file_name(template: str, filename: str, number: int) -> str:
@@ -112,7 +117,7 @@ class _SequenceReader:
             array = self._decode(path, frame % self._pages)
         except _HALF_WRITTEN as error:
             raise NotReadyError(f"{path} is incomplete ({error})", only=True) from error
-        # A TIFF file that is cut off after its first bytes decodes as an empty array.
+        # A file that is cut off after its first bytes decodes as an empty array.
         if array.size == 0 or (self._shape is not None and array.shape[: len(self._shape)] != self._shape):
             raise NotReadyError(f"{path} is incomplete (an image of shape {array.shape})", only=True)
         return array
@@ -130,7 +135,12 @@ class TiffReader(_SequenceReader):
         import tifffile
 
         with tifffile.TiffFile(path) as file:
-            return file.pages[page].asarray()
+            image = cast("tifffile.TiffPage", file.pages[page])
+            array = image.asarray()
+            strips = list(zip(image.dataoffsets, image.databytecounts, strict=True))
+        if not all(offset and length for offset, length in strips) or ends_unwritten(path, strips):
+            raise ValueError("zeros where the file may not be written yet")
+        return array
 
 
 class JpegReader(_SequenceReader):
@@ -141,5 +151,8 @@ class JpegReader(_SequenceReader):
     def _decode(self, path: Path, page: int) -> Array:  # noqa: ARG002 (JPEG has no pages)
         from PIL import Image
 
+        # Without the mark of its end, zeros that follow a torn write would decode as grey.
+        if not path.read_bytes().rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise ValueError("its end is missing")
         with Image.open(path, formats=["JPEG"]) as image:
             return np.asarray(image)
