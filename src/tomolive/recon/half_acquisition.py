@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
 
-_LEAST_OVERLAP = 4.0
+LEAST_OVERLAP = 4.0
 """Columns on the shorter side of the axis; fewer cannot be blended."""
 
 
@@ -39,10 +39,10 @@ def widen(sinograms: npt.ArrayLike, center: float) -> tuple[npt.NDArray[np.float
     narrow = np.asarray(sinograms, np.float32)
     columns = narrow.shape[-1]
     short = min(center, columns - 1 - center)
-    if not short >= _LEAST_OVERLAP:
+    if not short >= LEAST_OVERLAP:
         raise ReconstructionError(
-            f"center={center:g} leaves no overlap; expected a column from {_LEAST_OVERLAP:g} to "
-            f"{columns - 1 - _LEAST_OVERLAP:g}"
+            f"center={center:g} leaves no overlap; expected a column from {LEAST_OVERLAP:g} to "
+            f"{columns - 1 - LEAST_OVERLAP:g}"
         )
     distance = np.arange(columns) - center
     outwards = distance if center < (columns - 1) / 2 else -distance
