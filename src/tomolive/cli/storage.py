@@ -87,14 +87,12 @@ def spool_list(folder: Path | None) -> None:
 def spool_drain(address: str, folder: Path | None, timeout: float) -> None:
     """Send what dead Publishers left to the hub at ADDRESS; exit code 1 if some of it is still here."""
     from tomolive.stream import spool as spools
-    from tomolive.stream.courier import Courier
+    from tomolive.stream.engines import registry
     from tomolive.stream.keys import ClientKeys
-    from tomolive.stream.sockets import Address
 
     service.setup_logging()
-    Address.parse(address)
     folder = folder or spools.default_folder(address)
-    courier = Courier(address, ClientKeys.from_environment())
+    courier = registry.courier_for(address, ClientKeys.from_environment())
     deadline = time.monotonic() + timeout
     try:
         sent = courier.send_leftovers(folder, lambda: time.monotonic() > deadline)

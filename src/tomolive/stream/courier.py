@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,12 +29,10 @@ _UNDER_WAY_SECONDS = 0.01
 """How soon to look for acknowledgements while no new documents come."""
 
 
-class Courier:
-    """Sends one spool after the other over connections of its own."""
+class Courier(ABC):
+    """Sends one spool after the other; what a spool is sent to is for the subclass to know."""
 
-    def __init__(self, address: str, keys: Keys | None = None) -> None:
-        self.address, self._keys = address, keys
-        self._context = zmq.Context()
+    def __init__(self) -> None:
         self._bell = threading.Lock()
         self._bell.acquire()
         self.asleep = False
@@ -57,10 +56,6 @@ class Courier:
         if not unless():
             self._bell.acquire(timeout=seconds)
         self.asleep = False
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._context.destroy(linger=0)
 
     def send_leftovers(self, folder: Path, until: Callable[[], bool]) -> int:
         """Send what dead Publishers left in ``folder``; return the number of documents.
@@ -88,14 +83,35 @@ class Courier:
                 spool.close()
         return sent
 
+    @abstractmethod
     def send(self, spool: Spool, name: str, until: Callable[[], bool]) -> None:
         """Send ``spool`` and take the acknowledgements, until ``until()`` is true.
 
         Raises
         ------
         DeniedError
-            if the hub refuses this Publisher.
+            if the other end refuses this Publisher for good.
         """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+class HubCourier(Courier):
+    """Sends to a hub."""
+
+    def __init__(self, address: str, keys: Keys | None = None) -> None:
+        super().__init__()
+        self.address, self._keys = address, keys
+        self._context = zmq.Context()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._context.destroy(linger=0)
+
+    def send(self, spool: Spool, name: str, until: Callable[[], bool]) -> None:
+        """Send ``spool`` and take the acknowledgements, until ``until()`` is true."""
         while not until():  # again when a connection has gone silent
             with connect(self._context, zmq.DEALER, self.address, self._keys) as dealer:
                 _Carriage(self, dealer, spool, name).run(until)
@@ -104,7 +120,7 @@ class Courier:
 class _Carriage:
     """One spool on its way over one socket."""
 
-    def __init__(self, courier: Courier, dealer: zmq.Socket, spool: Spool, name: str) -> None:
+    def __init__(self, courier: HubCourier, dealer: zmq.Socket, spool: Spool, name: str) -> None:
         self._courier, self._dealer, self._spool = courier, dealer, spool
         self._session = PublisherSession(spool.publisher, name)
         self._hello_due = self._ping_due = 0.0

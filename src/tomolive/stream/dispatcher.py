@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tomolive.errors import SettingsError
 from tomolive.metrics import DISPATCHER_ERRORS
+from tomolive.stream.engines import registry
 from tomolive.stream.keys import ClientKeys
 from tomolive.stream.messages import Position
 from tomolive.stream.sockets import Address, Keys
@@ -33,7 +34,8 @@ class RemoteDispatcher:
     Parameters
     ----------
     address : str
-        ``tcp://HOST:PORT`` of a hub, or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy.
+        ``tcp://HOST:PORT`` of a hub, ``nats://HOST:PORT/PREFIX`` or ``kafka://HOST:PORT/TOPIC`` of a broker,
+        or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy.
     name : str, optional
         Name of a cursor: the hub remembers how far this consumer has come.
     start : str or Position, optional
@@ -261,11 +263,13 @@ def _describe(about: About) -> str:
 
 
 def _source(address: str, name: str | None, start: str | Position | None, keys: Keys | None) -> Source:
-    if Address.parse(address).scheme == "stock":
+    engine = registry.find(address)
+    if engine is None and Address.parse(address).scheme == "stock":
         if isinstance(start, Position) or start not in {None, "new"}:
             raise SettingsError(f"start={start!r}: bluesky's own proxy has only new documents")
         return StockSource(address)
-    keys = keys or ClientKeys.from_environment()
-    if isinstance(start, Position):
-        return HubSource(address, name or "", "all", start, keys)
-    return HubSource(address, name or "", start or ("cursor" if name else "new"), None, keys)
+    position = start if isinstance(start, Position) else None
+    where = "all" if position else start if isinstance(start, str) else "cursor" if name else "new"
+    if engine is not None:
+        return engine.source(address, name or "", where, position)
+    return HubSource(address, name or "", where, position, keys or ClientKeys.from_environment())

@@ -16,7 +16,8 @@ from tomolive.errors import TomoliveError
 from tomolive.metrics import PUBLISHER_LOST, PUBLISHER_WAITING
 from tomolive.stream import records, stock
 from tomolive.stream.codec import encode
-from tomolive.stream.courier import Courier
+from tomolive.stream.engines import registry
+from tomolive.stream.engines.address import shown
 from tomolive.stream.keys import ClientKeys
 from tomolive.stream.protocol import DeniedError
 from tomolive.stream.sockets import Address, Keys, connect
@@ -37,8 +38,8 @@ class Publisher:
     Parameters
     ----------
     address : str
-        ``tcp://HOST:PORT`` of a hub, or ``stock://HOST:PORT`` of bluesky's own 0MQ proxy, which promises
-        nothing.
+        ``tcp://HOST:PORT`` of a hub; ``nats://HOST:PORT/PREFIX`` or ``kafka://HOST:PORT/TOPIC`` of a broker;
+        ``stock://HOST:PORT`` of bluesky's own 0MQ proxy, which promises nothing.
     spool : Path, optional
         Folder for spools; default: one for each address in the folder that the environment variable
         TOMOLIVE_SPOOL names, or else in the user's state folder.
@@ -69,7 +70,7 @@ class Publisher:
         self.address = address
         self._linger = linger
         self._way: _HubWay | _StockWay
-        if Address.parse(address).scheme == "stock":
+        if registry.find(address) is None and Address.parse(address).scheme == "stock":
             self._way = _StockWay(address)
         else:
             folder = Path(spool) if spool is not None else default_folder(address)
@@ -110,7 +111,8 @@ class _HubWay:
     """By way of a spool to the hub."""
 
     def __init__(self, address: str, folder: Path, name: str, keys: Keys | None) -> None:
-        self._address, self._folder, self._name, self._keys = address, folder, name, keys
+        self._target, self._keys, self._name, self._folder = address, keys, name, folder
+        self._address = shown(address)
         self._lock = threading.Lock()
         self._deadline: float | None = None
         self._open()
@@ -121,7 +123,7 @@ class _HubWay:
         self._forked = False
         self._closing = threading.Event()
         self._spool = Spool.create(self._folder, self._address, self._name)
-        self._courier = Courier(self._address, self._keys)
+        self._courier = registry.courier_for(self._target, self._keys)
         self._thread = threading.Thread(target=self._send, name="tomolive-publisher", daemon=True)
         self._thread.start()
 
@@ -148,7 +150,7 @@ class _HubWay:
         self._thread.join()
         if self._spool.waiting:
             log.warning(
-                "%d documents have not reached the hub at %s; they wait in %s for the next Publisher or "
+                "%d documents have not reached %s; they wait in %s for the next Publisher or "
                 "`tomolive spool drain`", self._spool.waiting, self._address, self._spool.path,
             )  # fmt: skip
         self._spool.close()
@@ -161,7 +163,7 @@ class _HubWay:
                 self._courier.send(self._spool, self._name, self._is_over)
             except DeniedError as error:
                 log.critical(
-                    "the hub at %s refuses this Publisher, documents stay in the spool: %s",
+                    "%s refuses this Publisher, documents stay in the spool: %s",
                     self._address,
                     error,
                 )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from tomolive.errors import AddressError
+from tomolive.stream.engines.address import EngineAddress, shown
 
 LOOPBACK = ("127.", "[::1]", "localhost")
 
@@ -53,6 +54,11 @@ class Address:
         return f"tcp://{self.host}:{self.port}"
 
     @property
+    def endpoints(self) -> tuple[tuple[str, int], ...]:
+        """Host and port, as an address of several brokers gives them."""
+        return ((self.host, self.port),)
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host.startswith(LOOPBACK)
@@ -68,14 +74,18 @@ def require_listener(address: str, timeout: float = 3.0) -> None:
     AddressError
         if nothing does.
     """
-    at = Address.parse(address)
-    try:
-        socket.create_connection((at.host.strip("[]"), at.port), timeout).close()
-    except OSError as error:
-        raise AddressError(
-            f"nothing listens at {address} ({error.strerror or error}); start a hub with `tomolive hub`, "
-            "or name the right one"
-        ) from None
+    is_broker = "://" in address and address.partition("://")[0] not in {"tcp", "stock"}
+    at = EngineAddress.parse(address) if is_broker else Address.parse(address)
+    reasons = []
+    for host, port in at.endpoints:
+        try:
+            socket.create_connection((host.strip("[]"), port), timeout).close()
+        except OSError as error:
+            reasons.append(error.strerror or str(error))
+        else:
+            return
+    what = "name the right broker" if is_broker else "start a hub with `tomolive hub`, or name the right one"
+    raise AddressError(f"nothing listens at {shown(address)} ({', '.join(reasons)}); {what}")
 
 
 def connect(

@@ -22,6 +22,7 @@ import platformdirs
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
+from tomolive.stream.engines.address import EngineAddress
 from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey
 from tomolive.stream.sockets import Address
 
@@ -50,8 +51,15 @@ def default_folder(address: str) -> Path:
     AddressError
         if the address cannot be understood.
     """
+    return _state_folder() / re.sub(r"[^A-Za-z0-9.-]+", "_", _place(address))
+
+
+def _place(address: str) -> str:
+    if "://" in address and address.partition("://")[0] not in {"tcp", "stock"}:
+        broker = EngineAddress.parse(address)
+        return f"{broker.scheme}_{broker.hosts}_{broker.path}".rstrip("_")
     at = Address.parse(address)
-    return _state_folder() / re.sub(r"[^A-Za-z0-9.-]+", "_", f"{at.scheme}_{at.host}_{at.port}")
+    return f"{at.scheme}_{at.host}_{at.port}"
 
 
 def all_folders() -> list[Path]:
