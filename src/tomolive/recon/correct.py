@@ -3,10 +3,14 @@
 Beer-Lambert: a pixel that counts ``I`` with the sample, ``F`` without it and ``D`` without beam has seen the
 attenuation ``p = -ln((I - D) / (F - D))``, the line integral of the attenuation coefficient (Kak and Slaney,
 Principles of Computerized Tomographic Imaging, 1988, eq. 4.12).
-"""
 
-from dataclasses import dataclass
-from typing import Literal
+Two kinds of pixels have no such value. One that is dead, or whose count is not finite, says *nothing*: it is
+bridged from its neighbours in the same row. One that is *starved* of photons, no brighter than the dark
+behind much material, says that hardly anything came through: it takes the largest attenuation that can be
+told, half a count. Its neighbours would be too bright: of a row that noise carries around zero, only the
+positive values have a logarithm. A pixel without counts that stands alone, or nearly, among bright ones is a
+lost reading, and bridged.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,89 +18,72 @@ from numba import njit
 
 from tomolive.errors import ReconstructionError
 from tomolive.recon.fastlog import log32
+from tomolive.recon.flat_field import AnyField, Average, FlatField, FlatSeries, flat_field, flat_series
+
+__all__ = ["FLOOR", "FlatField", "FlatSeries", "flat_field", "flat_series", "line_integrals", "normalize"]
 
 FLOOR = np.float32(1e-6)
 """Lowest transmission that is believed; -ln of it is 13.8."""
+_FAINT = np.float32(4.6)
+"""A line integral from which on a neighbour may be starved: one photon of a hundred comes through."""
+_LONE = 3
+"""As many pixels beside each other can be lost readings; more without counts are in a shadow."""
 
 
-@dataclass(frozen=True, eq=False)
-class FlatField:
-    """What turns counts into transmission: ``(counts - dark) * gain``; float32 (rows, columns)."""
-
-    dark: npt.NDArray[np.float32]
-    gain: npt.NDArray[np.float32]
-    """1 / (flat - dark); zero where the flat is no brighter than the dark, that is, for a dead pixel."""
-
-
-def flat_field(
-    flats: npt.ArrayLike,
-    darks: npt.ArrayLike | None = None,
+def line_integrals(
+    projections: npt.NDArray[np.generic],
+    field: AnyField,
+    out: npt.NDArray[np.float32] | None = None,
     *,
-    average: Literal["mean", "median"] = "mean",
-    bad: npt.NDArray[np.bool_] | None = None,
-) -> FlatField:
-    """Average the references.
+    times: npt.ArrayLike | None = None,
+    quantum: float | None = None,
+) -> npt.NDArray[np.float32]:
+    """Correct ``projections`` (n, rows, columns) with ``field``.
 
     Parameters
     ----------
-    flats, darks
-        Counts, (frames, rows, columns) or one frame (rows, columns). Without ``darks`` the detector is taken
-        to count nothing without beam. Pixels of single frames that are not finite are left out.
-    bad
-        True for pixels of no use, (rows, columns); see `tomolive.recon.defects.bad_pixels`.
+    times
+        When each projection was taken, (n,), by the clock of ``field.times``; only for a `FlatSeries`.
+    quantum
+        The smallest step of the counts, so that a starved pixel is taken to have counted half of it. Default:
+        1 for whole numbers; for others it is not known, and `FLOOR` is what a starved pixel transmits.
 
     Raises
     ------
     ReconstructionError
-        if the shapes do not fit together, or if no pixel of the flats is brighter than the darks.
+        if shapes do not fit together, or times are missing.
     """
-    flat = _average(flats, average, "flats")
-    dark = np.zeros_like(flat) if darks is None else _average(darks, average, "darks")
-    if dark.shape != flat.shape:
-        raise ReconstructionError(f"darks have frames of {dark.shape} pixels, but flats of {flat.shape}")
-    beam = flat - dark
-    alive = np.isfinite(beam) & (beam > 0)
-    if bad is not None:
-        alive &= ~bad
-    if not alive.any():
-        raise ReconstructionError(
-            f"flats (mean {np.nanmean(flat):.6g}) are nowhere brighter than darks ({np.nanmean(dark):.6g}); "
-            "expected counts with beam and counts without: were they exchanged, or was there no beam?"
-        )
-    gain = np.divide(1.0, beam, out=np.zeros_like(beam), where=alive)
-    return FlatField(np.where(alive, dark, 0).astype(np.float32), gain.astype(np.float32))
-
-
-def _average(frames: npt.ArrayLike, average: str, name: str) -> npt.NDArray[np.float64]:
-    frames = np.asarray(frames)
-    frames = frames[np.newaxis] if frames.ndim == 2 else frames
-    if frames.ndim != 3 or 0 in frames.shape:
-        raise ReconstructionError(
-            f"{name} has shape {frames.shape}; expected at least one frame as (frames, rows, columns)"
-        )
-    if average not in ("mean", "median"):
-        raise ReconstructionError(f"average={average!r}; expected 'mean' or 'median'")
-    counts = frames.astype(np.float64)
-    values = counts.mean(axis=0) if average == "mean" else np.median(counts, axis=0)
-    if np.isfinite(values).all():
-        return np.asarray(values)
-    known = np.ma.masked_invalid(counts)
-    partial = known.mean(axis=0) if average == "mean" else np.ma.median(known, axis=0)
-    return np.asarray(np.ma.filled(np.ma.asarray(partial), np.nan))
-
-
-def line_integrals(
-    projections: npt.NDArray[np.generic], field: FlatField, out: npt.NDArray[np.float32] | None = None
-) -> npt.NDArray[np.float32]:
-    """Correct ``projections`` (n, rows, columns) with ``field``; see `normalize`."""
     if projections.shape[1:] != field.gain.shape:
         raise ReconstructionError(
             f"projections have frames of {projections.shape[1:]} pixels, but flats of {field.gain.shape}"
         )
     if out is None:
         out = np.empty(projections.shape, np.float32)
-    _correct(_native(projections), field.dark, field.gain, FLOOR, out)
+    if quantum is None:
+        quantum = 1.0 if projections.dtype.kind in "ui" else 0.0
+    counts, half = _native(projections), np.float32(quantum / 2)
+    if isinstance(field, FlatField):
+        _correct(counts, field.dark, field.gain, half, out)
+        return out
+    for number, time in enumerate(_checked_times(times, len(projections))):
+        i, share = field.around(time)
+        first, second = field.fields[i].gain, field.fields[i + 1].gain
+        one = slice(number, number + 1)
+        _correct_between(counts[one], field.dark, first, second, np.float32(share), half, out[one])
     return out
+
+
+def _checked_times(times: npt.ArrayLike | None, count: int) -> npt.NDArray[np.float64]:
+    if times is None:
+        raise ReconstructionError(
+            "flats were taken at several times, so times of the projections are needed; got None"
+        )
+    when = np.asarray(times, np.float64)
+    if when.shape != (count,) or not np.isfinite(when).all():
+        raise ReconstructionError(
+            f"times has shape {when.shape} for {count} projections; expected ({count},), all finite"
+        )
+    return when
 
 
 def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -107,22 +94,68 @@ def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
-def _correct(projections, dark, gain, floor, out):
-    # Not full fastmath: the compiler must not assume that there are no NaN and no infinities.
-    nan = np.float32(np.nan)
+def _correct(projections, dark, gain, half, out):
     for frame in range(projections.shape[0]):
         for row in range(projections.shape[1]):
-            counts, dark_row = projections[frame, row], dark[row]
-            gain_row, line = gain[row], out[frame, row]
-            unknown = 0
-            for column in range(counts.size):
-                transmission = (np.float32(counts[column]) - dark_row[column]) * gain_row[column]
-                known = (transmission > np.float32(0)) & (transmission < np.float32(np.inf))
-                value = -log32(max(transmission if known else floor, floor))
-                line[column] = value if known else nan
-                unknown += not known
-            if unknown:
-                _bridge(line)
+            _correct_row(projections[frame, row], dark[row], gain[row], half, out[frame, row])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def _correct_between(projections, dark, gain, later, share, half, out):
+    """Correct with the flats between two; it is their counts that are interpolated, not the gains."""
+    now = np.empty(gain.shape[1], np.float32)
+    for frame in range(projections.shape[0]):
+        for row in range(projections.shape[1]):
+            for column in range(now.size):
+                first, second = gain[row, column], later[row, column]
+                sum_of_both = second + share * (first - second)
+                now[column] = first * second / sum_of_both if sum_of_both > np.float32(0) else np.float32(0)
+            _correct_row(projections[frame, row], dark[row], now, half, out[frame, row])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
+def _correct_row(counts, dark, gain, half, line):
+    # Not full fastmath: the compiler must not assume that there are no NaN and no infinities.
+    infinite = np.float32(np.inf)
+    without = 0
+    for column in range(counts.size):
+        transmission = (np.float32(counts[column]) - dark[column]) * gain[column]
+        known = (transmission > np.float32(0)) & (transmission < infinite)
+        starved = (
+            (transmission <= np.float32(0)) & (transmission > -infinite) & (gain[column] > np.float32(0))
+        )
+        value = -log32(max(transmission if known else FLOOR, FLOOR))
+        line[column] = value if known else (infinite if starved else np.float32(np.nan))
+        without += not known
+    if without:
+        _complete(line, gain, half)
+
+
+@njit(nogil=True, cache=True)
+def _complete(line, gain, half):
+    """Give values to what is NaN, which says nothing, and to what is infinite, which is starved or lost."""
+    column = 0
+    while column < line.size:
+        if np.isfinite(line[column]):
+            column += 1
+            continue
+        first = column
+        empty = 0
+        while column < line.size and not np.isfinite(line[column]):
+            empty += np.isinf(line[column])
+            column += 1
+        beside = np.float32(0)
+        if first > 0:
+            beside = line[first - 1]
+        if column < line.size:
+            beside = max(beside, line[column])
+        if empty > _LONE or (empty and beside > _FAINT):
+            for starved in range(first, column):
+                if np.isinf(line[starved]):
+                    line[starved] = -np.log(max(half * gain[starved], FLOOR))
+        else:
+            line[first:column] = np.float32(np.nan)
+    _bridge(line)
 
 
 @njit(nogil=True, cache=True)
@@ -150,12 +183,16 @@ def normalize(
     flats: npt.ArrayLike,
     darks: npt.ArrayLike | None = None,
     *,
-    average: Literal["mean", "median"] = "mean",
+    flats_after: npt.ArrayLike | None = None,
+    at: npt.ArrayLike | None = None,
+    average: Average = "mean",
+    bad: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Turn counts into line integrals of the attenuation, ``-ln((I - D) / (F - D))``.
 
-    A pixel that is not finite, counts nothing, or is dead in the flats says nothing about the sample: it is
-    bridged from its neighbours in the same row, so that the filter cannot spread it.
+    A pixel that is not finite, dead or hot, or that lost its reading, says nothing about the sample: it is
+    bridged from its neighbours in the same row, so that the filter cannot spread it. One that is starved of
+    photons takes the attenuation of half a count; see `tomolive.recon.correct`.
 
     Parameters
     ----------
@@ -165,8 +202,15 @@ def normalize(
         Counts with beam and without sample, (frames, rows, columns) or one frame.
     darks
         Counts without beam, likewise; none: zero.
+    flats_after
+        Flats taken after the projections; a projection is then corrected with flats interpolated linearly.
+    at
+        When each projection was taken, (angles,): 0 with ``flats``, 1 with ``flats_after``. Default: evenly
+        from 0 to 1. Only with ``flats_after``; for flats in between see `tomolive.recon.pipeline.references`.
     average
         How frames of references are averaged; the median ignores single zingers.
+    bad
+        True for pixels of no use, (rows, columns); default: what `tomolive.recon.defects.bad_pixels` finds.
 
     Returns
     -------
@@ -180,4 +224,9 @@ def normalize(
     counts = np.asarray(projections)
     if counts.ndim != 3 or 0 in counts.shape:
         raise ReconstructionError(f"projections has shape {counts.shape}; expected (angles, rows, columns)")
-    return line_integrals(counts, flat_field(flats, darks, average=average))
+    if flats_after is None:
+        if at is not None:
+            raise ReconstructionError("at is given without flats_after; expected both, or neither")
+        return line_integrals(counts, flat_field(flats, darks, average=average, bad=bad))
+    both = flat_series([flats, flats_after], darks, times=(0.0, 1.0), average=average, bad=bad)
+    return line_integrals(counts, both, times=np.linspace(0, 1, len(counts)) if at is None else at)

@@ -11,12 +11,13 @@ _SPREAD = 1.4826
 
 
 def bad_pixels(
-    flats: npt.ArrayLike, darks: npt.ArrayLike | None = None, *, sigmas: float = 8.0, least_beam: float = 0.1
+    flats: npt.ArrayLike, darks: npt.ArrayLike | None = None, *, sigmas: float = 8.0, least_beam: float = 0.05
 ) -> npt.NDArray[np.bool_]:
     """Find dead and hot pixels.
 
-    Hot: the mean dark is more than ``sigmas`` robust standard deviations over the median dark. Dead: the
-    beam, flat minus dark, is below ``least_beam`` of its median over the detector, or not finite.
+    Dead: the beam, flat minus dark, is below ``least_beam`` of its median over the detector, or not finite.
+    Hot: the mean dark is more than ``sigmas`` robust standard deviations over the median dark, and by more
+    than ``least_beam`` of the median beam; one that is merely warm is right once its dark is subtracted.
 
     Parameters
     ----------
@@ -35,8 +36,9 @@ def bad_pixels(
     middle = np.nanmedian(dark)
     # at least one count, or a perfectly quiet dark would make every pixel hot
     spread = max(_SPREAD * float(np.nanmedian(np.abs(dark - middle))), 1.0)
-    hot = dark > middle + sigmas * spread
-    dead = ~(beam > least_beam * np.nanmedian(beam))
+    usual = np.nanmedian(beam)
+    hot = dark > middle + max(sigmas * spread, least_beam * usual)
+    dead = ~(beam > least_beam * usual)
     return hot | dead
 
 
@@ -72,6 +74,60 @@ def remove_zingers(
         raise ReconstructionError(f"projections has shape {projections.shape}; expected (n, rows, columns)")
     clean = np.ascontiguousarray(projections, projections.dtype.newbyteorder("=")).copy()
     return clean, int(_remove_zingers(clean.copy(), np.float64(factor), clean))
+
+
+def remove_zingers_of_integrals(
+    integrals: npt.NDArray[np.float32], factor: float = 1.5, least: float = 0.02
+) -> int:
+    """Replace, in place, pixels hit by stray radiation, after dark, flat and -log.
+
+    The same rule as `remove_zingers` has, on transmissions, where the pattern of the camera is gone. A
+    zinger also exceeds its neighbours by ``least`` of the beam, or the noise behind much material would be
+    full of them.
+
+    Parameters
+    ----------
+    integrals
+        Line integrals, float32 (n, rows, columns); finite.
+
+    Returns
+    -------
+    How many pixels were replaced.
+    """
+    if not factor > 1:
+        raise ReconstructionError(f"factor={factor!r}; expected a number greater than 1")
+    seen = integrals.copy()
+    return int(_remove_low(seen, np.float32(np.log(factor)), np.float32(least), integrals))
+
+
+@njit(nogil=True, cache=True)
+def _remove_low(frames, drop, least, out):
+    """Replace what attenuates less than its neighbours: brighter by a factor is lower by its logarithm."""
+    count = 0
+    _, rows, columns = frames.shape
+    around = np.empty(8, np.float32)
+    for frame in range(frames.shape[0]):
+        image = frames[frame]
+        for row in range(rows):
+            above = image[row - 1 if row else 1 % rows]
+            for column in range(columns):
+                value = image[row, column]
+                if value >= image[row, column - 1 if column else 1 % columns] - drop:
+                    continue
+                if value >= above[column] - drop:
+                    continue
+                found = 0
+                for r in range(max(row - 1, 0), min(row + 2, rows)):
+                    for c in range(max(column - 1, 0), min(column + 2, columns)):
+                        if r != row or c != column:
+                            around[found] = image[r, c]
+                            found += 1
+                ordered = np.sort(around[:found])
+                limit = ordered[min(2, found - 1)]
+                if found > 2 and value < limit - drop and np.exp(-value) > np.exp(-limit) + least:
+                    out[frame, row, column] = ordered[(found - 1) // 2]
+                    count += 1
+    return count
 
 
 @njit(nogil=True, cache=True)

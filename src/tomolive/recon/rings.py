@@ -18,7 +18,12 @@ Floats = npt.NDArray[np.float32]
 _RANKS = 64
 
 
-def remove_stripes(sinograms: npt.ArrayLike, size: int = 21, *, threads: int | None = None) -> Floats:
+METHODS = ("sorting",)
+
+
+def remove_stripes(
+    sinograms: npt.ArrayLike, size: int = 21, *, method: str = "sorting", threads: int | None = None
+) -> Floats:
     """Remove full stripes by the sorting-based method.
 
     Parameters
@@ -27,6 +32,8 @@ def remove_stripes(sinograms: npt.ArrayLike, size: int = 21, *, threads: int | N
         Line integrals, (rows, angles, columns) or one sinogram (angles, columns).
     size
         Width of the median, columns; wider than the stripes.
+    method
+        One of `METHODS`.
     threads
         How many threads work; default: one for each core.
 
@@ -39,6 +46,8 @@ def remove_stripes(sinograms: npt.ArrayLike, size: int = 21, *, threads: int | N
     ReconstructionError
         if the shape is not that of sinograms, or ``size`` is not from 1 to the number of columns.
     """
+    if method not in METHODS:
+        raise ReconstructionError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}")
     values = np.asarray(sinograms, np.float32)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ReconstructionError(
