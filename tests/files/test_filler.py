@@ -483,3 +483,36 @@ def test_a_multiplier_counts_frames(beamlines, camera_file, locator, shape):
     assert (frames.first, frames.array[:, 0, 0].tolist()) == (2, [3, 4, 5, 6])
     (event,) = [item[2] for item in items if item[1] == "event"]
     assert event["data"]["det"][:, 0, 0].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("fill_events", [False, True])
+@pytest.mark.parametrize(
+    "odd", ["point_number of -1", "point_number of 1.5", "frame_per_point of text", "an array instead"]
+)
+def test_an_odd_datum_costs_its_own_key_only(beamlines, camera_file, locator, odd, fill_events):
+    """The other camera's frame of the same event comes; the odd one is missing, told by its name."""
+    run = beamlines.Run()
+    key = beamlines.image_key((5, 6), external="FILESTORE:")
+    pairs = [run.start(), run.descriptor("primary", bad=key, good=key)]
+    each = "two" if "text" in odd else 1
+    pairs.append(run.resource("AD_HDF5", "/detector", camera_file.name, frame_per_point=each))
+    point = {"point_number of -1": -1, "point_number of 1.5": 1.5}.get(odd, 0)
+    pairs.append(bad := run.datum(point_number=point))
+    pairs.append(run.resource("AD_HDF5", "/detector", camera_file.name, frame_per_point=1))
+    pairs.append(good := run.datum(point_number=0))
+    event = run.event("primary", bad=bad[1]["datum_id"], good=good[1]["datum_id"])
+    if "array" in odd:
+        event[1]["data"]["bad"] = [[1, 2], [3, 4]]
+    filler = Filler(locator, patience=0.1, fill_events=fill_events)
+
+    items = [item for pair in [*pairs, event, run.stop()] for item in filler.process(*pair)]
+    filler.close()
+
+    (frames,) = [item[1] for item in items if item[0] == "frames"]
+    assert frames.data_key == "good"
+    np.testing.assert_array_equal(frames.array, np.ones((1, 5, 6)))
+    (missing,) = [item[1] for item in items if item[0] == "missing"]
+    assert (missing.data_key, missing.first, missing.last, missing.final) == ("bad", 0, 1, True)
+    assert "cannot be understood" in missing.reason
+    (passed,) = [item[2] for item in items if item[1] == "event"]
+    assert passed["filled"] == {"bad": False, "good": fill_events}

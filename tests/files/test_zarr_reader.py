@@ -1,5 +1,8 @@
 """Frames out of Zarr arrays."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 import zarr
@@ -64,7 +67,7 @@ def test_numbers_are_flat(reader, tmp_path):
 
 def test_an_array_in_a_group(reader, tmp_path):
     """``dataset`` names it."""
-    group = zarr.create_group(tmp_path / "roots/x.zarr")
+    group = zarr.create_group(tmp_path / "roots/x.zarr", zarr_format=2)
     group.create_array("entry/data", data=TRUTH, chunks=(1, 6, 7))
     np.testing.assert_array_equal(reader(dataset="/entry/data").read(2, 8), TRUTH[2:])
 
@@ -91,3 +94,77 @@ def test_nothing_outside_is_read(reader, tmp_path, name):
     chunk.symlink_to(tmp_path / "secret/c/2/0/0")
     with pytest.raises(OutsideRootsError):
         reader().read(2, 3)
+
+
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        {"filters": [{"id": "pickle"}], "compressor": None},
+        {"filters": [{"id": "delta", "dtype": "<u2"}, {"id": "pickle"}], "compressor": None},
+        {"filters": None, "compressor": {"id": "pickle"}},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["<u2", "|O"])
+def test_an_array_of_pickles_runs_nothing(reader, tmp_path, dtype, codecs):
+    """Whoever may write into the folder could otherwise have any code run here."""
+    path = tmp_path / "roots/x.zarr"
+    path.mkdir(parents=True)
+    metadata = {
+        "zarr_format": 2, "shape": [2, 3], "chunks": [1, 3], "dtype": dtype, "fill_value": 0,
+        "order": "C", **codecs,
+    }  # fmt: skip
+    (path / ".zarray").write_text(json.dumps(metadata))
+    for chunk in ("0.0", "1.0"):
+        (path / chunk).write_bytes(pickle.dumps(_Touch(tmp_path / "touched")))
+    with pytest.raises(NotReadyError, match="pickle"):
+        reader().read(0, 1)
+    assert not (tmp_path / "touched").exists()
+
+
+class _Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_shard_is_a_sign_of_life(reader, tmp_path):
+    """Chunks lie in files of several: what is looked at is the file that the detector writes."""
+    path = tmp_path / "roots/x.zarr"
+    array = zarr.create_array(path, shape=(8, 6, 7), chunks=(1, 6, 7), shards=(4, 6, 7), dtype="<u2")
+    array[:4] = TRUTH[:4]
+    camera = reader()
+    np.testing.assert_array_equal(camera.read(0, 8), TRUTH[:4])
+    before = camera.sign_of_life(5)
+    array[4:] = TRUTH[4:]
+    assert camera.sign_of_life(5) != before
+    np.testing.assert_array_equal(camera.read(4, 8), TRUTH[4:])
+
+
+def test_an_array_outgrows_its_consolidated_metadata(reader, tmp_path):
+    """A copy of the metadata that a group was given at the beginning of the scan does not count."""
+    group = zarr.create_group(tmp_path / "roots/x.zarr", zarr_format=2)
+    array = group.create_array("camera", shape=(2, 6, 7), chunks=(1, 6, 7), dtype="<u2")
+    array[:] = TRUTH[:2]
+    zarr.consolidate_metadata(group.store)
+    camera = reader(dataset="camera")
+    np.testing.assert_array_equal(camera.read(0, 8), TRUTH[:2])
+    array.resize((8, 6, 7))
+    array[2:] = TRUTH[2:]
+    np.testing.assert_array_equal(camera.read(0, 8), TRUTH)
+
+
+def test_a_chunk_with_a_tail_of_zeros_is_not_ready(reader, tmp_path):
+    """A file that got its size before its content."""
+    path = tmp_path / "roots/x.zarr"
+    array = zarr.create_array(path, shape=(2, 6, 7), chunks=(1, 6, 7), dtype="<u2", compressors=None)
+    array[:] = TRUTH[:2]
+    content = (path / "c/1/0/0").read_bytes()
+    (path / "c/1/0/0").write_bytes(content[:40].ljust(len(content), b"\0"))
+    camera = reader()
+    np.testing.assert_array_equal(camera.read(0, 2), TRUTH[:1])
+    with pytest.raises(NotReadyError, match="no frame 1"):
+        camera.read(1, 2)

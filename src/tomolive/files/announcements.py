@@ -53,12 +53,14 @@ class Announcement:
 
     track: Track
     asset: Asset | None
-    """None: the document that names it was never seen."""
+    """None: it cannot be known, and ``problem`` says why."""
     first: int
     position: int
     count: int
     datum_kwargs: Mapping[str, Any] | None = None
     """Of a datum: given to a handler, which alone knows what they mean. None for a stream_datum."""
+    problem: str = "the document that names their file was never seen"
+    """Why there is no asset."""
 
     @property
     def whole(self) -> bool:
@@ -282,16 +284,25 @@ def _of_stream(announced: Reversible[Announcement], seq_num: int) -> Iterator[An
 
 
 def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, event: Document) -> Announcement:
-    """Return the frames of one datum."""
-    resource_uid, kwargs = run.datums.get(event["data"][data_key], ("", {}))
-    asset = run.assets.get(resource_uid)
-    each = frames_per_event(descriptor["data_keys"][data_key], asset.parameters if asset else {})
-    point = kwargs.get("point_number", kwargs.get("frame", event["seq_num"] - 1))
-    if not isinstance(point, int) or point < 0:
-        raise ValueError(f"point_number {point!r} of {event['data'][data_key]!r}")
+    """Return the frames of one datum; if it cannot be understood, why, so that its event's others come."""
+    description, first = descriptor["data_keys"][data_key], event["seq_num"] - 1
+    datum_id = event["data"][data_key]
+    try:
+        resource_uid, kwargs = run.datums.get(datum_id, ("", {}))
+        asset = run.assets.get(resource_uid)
+        each = frames_per_event(description, asset.parameters if asset else {})
+        point = kwargs.get("point_number", kwargs.get("frame", first))
+        if not isinstance(point, int) or point < 0:
+            raise ValueError(f"point_number {point!r} is no number of a point")
+    except (TypeError, ValueError, AttributeError) as error:
+        log.warning("a datum of %r cannot be understood: %s", data_key, error)
+        each = frames_per_event(description, {})
+        track = _track(run_uid, descriptor, data_key, each)
+        why = f"their datum {str(datum_id)[:80]!r} cannot be understood: {error}"
+        return Announcement(track, None, first * each, 0, each, {}, why)
     position = point * each if asset is not None and asset.mimetype else 0
     track = _track(run_uid, descriptor, data_key, each)
-    return Announcement(track, asset, (event["seq_num"] - 1) * each, position, each, kwargs)
+    return Announcement(track, asset, first * each, position, each, kwargs)
 
 
 def merge(parts: Iterable[Announcement]) -> list[Announcement]:

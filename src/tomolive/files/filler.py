@@ -195,7 +195,7 @@ class Filler:
         ``insist``: wait also for a file that only its writer can open, since nobody can use the frames later.
         """
         if announced.asset is None:
-            yield _missing(announced, "the document that names their file was never seen", final=True)
+            yield _missing(announced, announced.problem, final=True)
             return
         opened = self._opened(announced.asset)
         if opened.overdue and opened.look_is_cheap():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomolive.errors import UnknownLayoutError
-from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
+from tomolive.files.readers.base import Array, NotReadyError, Source, ends_unwritten, stamp
 
 _METADATA = ("zarr.json", ".zarray")
 
@@ -18,6 +18,7 @@ class ZarrReader:
     ``parameters["dataset"]`` names an array in a group; without it the folder is the array. Zarr has no lock
     and no mark for an array that grows; chunks that nobody has written are files that do not exist. The
     writer must write chunks of nothing but zeros too (``write_empty_chunks``), or they count as missing.
+    Zarr itself refuses codecs that unpickle, so no file can run code.
     """
 
     mimetypes = ("application/x-zarr",)
@@ -59,9 +60,8 @@ class ZarrReader:
         """Return what changes when the array is made longer or the frame's first chunk is written."""
         files = [self._folder / name for name in _METADATA]
         if self._array is not None:
-            files.append(
-                self._chunk(frame // self._each // self._array.chunks[0], *(0 for _ in self._array.shape[1:]))
-            )
+            deep, *tile = self._array.shards or self._array.chunks
+            files.append(self._chunk(frame // self._each // deep, *(0 for _ in tile)))
         return tuple(stamp(path) for path in files)
 
     def close(self) -> None:
@@ -74,6 +74,7 @@ class ZarrReader:
         folder = self._source.confine(self._folder)
         if not any(self._source.confine(folder / name).is_file() for name in _METADATA):
             raise NotReadyError(f"{folder} is no Zarr array so far")
+        # Of an array in a group, the group's consolidated metadata may be older than the array's own.
         try:
             array = zarr.open_array(folder, mode="r")
         except (OSError, ValueError, KeyError) as error:
@@ -88,7 +89,8 @@ class ZarrReader:
         grid = [range(-(-size // step)) for size, step in zip(self._array.shape[1:], tile, strict=True)]
         for row in range(first // deep, -(-last // deep)):
             for rest in itertools.product(*grid):
-                if not self._source.confine(self._chunk(row, *rest)).is_file():
+                path = self._source.confine(self._chunk(row, *rest))
+                if not path.is_file() or ends_unwritten(path, [(0, path.stat().st_size)]):
                     return max(row * deep, first)
         return last
 
