@@ -46,6 +46,13 @@ def check_filter(name: str) -> str:
     return name
 
 
+def check_padding(padding: str) -> str:
+    """Return ``padding`` if it is known; raises ReconstructionError otherwise."""
+    if padding not in ("edge", "zero"):
+        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
+    return padding
+
+
 @lru_cache(maxsize=64)
 def response(name: str, length: int) -> npt.NDArray[np.float32]:
     """Return the filter at the frequencies of ``rfft`` of ``length`` samples, 1/pixel.
@@ -89,8 +96,7 @@ def filter_rows(
     -------
     float32, same shape, 1/pixel.
     """
-    if padding not in ("edge", "zero"):
-        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
+    check_padding(padding)
     columns = rows.shape[-1]
     length = filter_length(columns)
     factors = response(name, length)

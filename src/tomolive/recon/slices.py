@@ -9,8 +9,8 @@ from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights
 from tomolive.recon.backproject import add_to_block, add_to_slice, guarded, lanes
 from tomolive.recon.center import check_angles, find_center
-from tomolive.recon.filters import check_filter, filter_rows
-from tomolive.recon.gridding import grid_slices
+from tomolive.recon.filters import check_filter, check_padding, filter_rows
+from tomolive.recon.gridding import Plan
 from tomolive.recon.parallel import allowed_cores, blocks, run
 
 Floats = npt.NDArray[np.float32]
@@ -70,14 +70,15 @@ def reconstruct(
     if method not in METHODS:
         raise ReconstructionError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}")
     check_filter(filter)
-    if padding not in ("edge", "zero"):
-        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
+    check_padding(padding)
     center = find_center(rows, radians) if center is None else check_center(center, rows.shape[2])
     if not (np.isfinite(pixel_size) and pixel_size > 0):
         raise ReconstructionError(f"pixel_size={pixel_size!r}; expected a positive number")
     weights = angle_weights(radians) / pixel_size
     if method == "gridding":
-        return grid_slices(rows, radians, weights, center, filter, padding=padding, threads=threads)
+        columns = rows.shape[2]
+        plan = Plan(radians, columns, weights=weights, filter=filter, padding=padding, threads=threads)
+        return plan.reconstruct(rows, center)
     return _backproject(rows, radians, weights, center, filter, padding, threads)
 
 
