@@ -25,7 +25,6 @@ from tomolive.recon.spreading import (
     LANES,
     OVERSAMPLING,
     TAPS,
-    Doubles,
     Floats,
     Places,
     find_places,

@@ -227,6 +227,6 @@ def _write(buffer, width, rows, columns, grid):
             for lane in range(LANES):
                 here[lane] = buffer[start + lane]
             # a line that is its own opposite has had all its points written as "here"
-            if 0 < v and 2 * v != size:
+            if v > 0 and 2 * v != size:
                 for lane in range(LANES):
                     there[lane] = buffer[start + LANES + lane]
