@@ -1,4 +1,4 @@
-"""Three orthogonal slices that grow with every projection, right in grey level at every moment.
+"""Slices that grow with every projection, right in grey level at every moment.
 
 Backprojection is a sum over projections, so slices can be drawn as frames arrive. What an early projection
 weighs changes as its neighbours come in: slices are drawn with the weights known at the time and scaled to
@@ -7,31 +7,33 @@ the angles seen so far; when weights have drifted apart, and at the end, the dif
 on the same frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from tomolive import geometry
+from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
-from tomolive.live.ortho import OrthoSlices
+from tomolive.live.centring import Centring, Found, Question
+from tomolive.live.drawing import Drawing
+from tomolive.live.planes import Place, check_place
+from tomolive.live.prepared import PLAIN, PreparedProjections
 from tomolive.live.projections import ProjectionStore
-from tomolive.recon.center import check_angles, from_opposite, refined
-from tomolive.recon.correct import FlatField, flat_field, line_integrals
 from tomolive.recon.filters import check_filter
-from tomolive.recon.parallel import blocks
+from tomolive.recon.flat_field import AnyField
+from tomolive.recon.half_acquisition import LEAST_OVERLAP
+from tomolive.recon.pipeline import references
 from tomolive.recon.slices import check_center
 
 PLANES = ("xy", "xz", "yz")
 
-_BATCH = 16
-"""Projections that are drawn at once: their filtered rows fit the cache."""
-_DRIFT = 0.05
-"""Part of the picture that may carry a wrong weight before it is drawn again."""
-_EXACT = 1e-6
-_MOVED = 0.02
-"""Columns; a centre that moved less is the same."""
-_CENTER_ROWS = 128
+Counts = npt.NDArray[np.generic]
+Pixels = npt.NDArray[np.float32]
+
+_WHOLE_TURN_DEG = 300.0
+_OFF_AXIS = 0.25
+"""A whole turn with the axis nearer to an edge than this part of the columns is a half acquisition."""
 
 
 class SliceAccumulator:
@@ -49,13 +51,17 @@ class SliceAccumulator:
         Where the centre is taken to be until it can be estimated; None: the middle of the detector.
     filter
         One of `tomolive.recon.FILTERS`.
+    corrections
+        What is done beside darks and flats.
+    turn
+        Degrees that the scan turns through, if that is known. A whole turn about an axis near the edge of the
+        detector is a half acquisition: slices are nearly twice as wide.
     positions
         Index of each plane in the volume, {"xy": z, "xz": y, "yz": x}; default: the middle.
     store
         Where projections are kept.
     filtered_mb
-        Megabytes for filtered projections, which make a change of centre or plane quick. What does not fit is
-        filtered again from the store when it is needed.
+        Megabytes for filtered projections, see `PreparedProjections`.
     threads
         Threads of the kernels.
     """
@@ -68,90 +74,74 @@ class SliceAccumulator:
         center: float | None = None,
         provisional: float | None = None,
         filter: str = "ramp",  # noqa: A002  the field's word
-        positions: dict[str, int] | None = None,
+        corrections: CorrectionSettings = PLAIN,
+        turn: float | None = None,
+        positions: Mapping[str, int] | None = None,
         store: ProjectionStore | None = None,
         filtered_mb: float = 1024,
         threads: int = 2,
     ) -> None:
-        self.rows, self.columns = rows, columns
-        self.filter = check_filter(filter)
-        self.positions = {"xy": rows // 2, "xz": columns // 2, "yz": columns // 2}
-        for plane, position in (positions or {}).items():
-            self.positions[plane] = self._checked_position(plane, position)
-        self.notes: list[str] = []
-        """What was assumed, in plain sentences."""
-        self.duplicates = 0
-        """Projections that came again and were left out."""
-        self.center, self.center_source = (columns - 1) / 2, "provisional: the middle of the detector"
-        if center is not None:
-            self.center, self.center_source = check_center(center, columns), "given"
-        elif provisional is not None:
-            self.center = check_center(provisional, columns)
-            self.center_source = "provisional: that of the scan before"
-        self._center_given = center is not None
-        self._pair_deviation: float | None = None
-        self._store = store if store is not None else ProjectionStore()
+        self._shape = (rows, columns)
+        self._threads = threads
+        self._turn = turn
+        self._centring = Centring(columns, center, provisional)
+        store = store if store is not None else ProjectionStore()
+        self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads)
         self._angles = np.empty(0)
         self._numbers: set[int] = set()
+        self.duplicates = 0
+        """Projections that came again and were left out."""
+        self._assumed: list[str] = []
         self._dtype: np.dtype | None = None
-        self._field: FlatField | None = None
-        self._darks: npt.NDArray[np.generic] | None = None
-        self._threads = threads
-        self._slices = OrthoSlices(rows, columns, self.positions, threads)
-        self._drawn = np.empty(0)
-        """Weight with which each projection is in the slices, radians; a common factor is left open."""
-        self._redrawn_at = 0
-        self._pieces: list[tuple[int, int]] = []
-        """Ranges of projections that are drawn together."""
-        self._filtered: dict[int, list[npt.NDArray[np.float32]]] = {}
-        """Filtered projections of pieces, by their first one, as far as memory was allowed for them."""
-        self._filtered_room = int(filtered_mb * 2**20)
+        self._references: tuple[Counts | None, Sequence[Counts], Sequence[float] | None] = (None, (), None)
+        self._field: AnyField | None = None
+        self.positions: dict[str, int] = {}
+        self._elsewhere: dict[str, float] = {}
+        """Planes that were moved: distance from the middle of the volume, detector pixels."""
+        self._drawing = Drawing(self._projections, threads)
+        self._set_up(check_filter(filter), corrections)
+        for plane, position in (positions or {}).items():
+            self._move(plane, position)
 
     # -- what comes in ---------------------------------------------------------------------------------
 
     def set_references(
-        self, darks: npt.NDArray[np.generic] | None, flats: npt.NDArray[np.generic] | None
+        self,
+        darks: Counts | None,
+        flats: Counts | Sequence[Counts] | None,
+        times: Sequence[float] | None = None,
     ) -> None:
         """Correct with these darks and flats (n, rows, columns) from now on; what is there is drawn again.
+
+        With ``times``, ``flats`` is a sequence of such arrays, and ``times`` are the numbers of the
+        projections before which they were taken; between them flats are interpolated.
 
         Raises
         ------
         ReconstructionError
             if they do not fit the projections, or the flats are nowhere brighter than the darks.
         """
+        sets = [] if flats is None else [np.asarray(f) for f in (flats if times is not None else [flats])]
+        sets = [frames for frames in sets if len(frames)]
         darks = darks if darks is not None and len(darks) else None
-        flats = flats if flats is not None and len(flats) else None
-        for name, frames in (("darks", darks), ("flats", flats)):
-            if frames is not None and frames.shape[-2:] != (self.rows, self.columns):
+        for name, frames in [("darks", darks), *(("flats", flats) for flats in sets)]:
+            if frames is not None and frames.shape[-2:] != self._shape:
                 raise ReconstructionError(
-                    f"{name} have frames of {frames.shape[-2:]} pixels; expected {(self.rows, self.columns)}"
+                    f"{name} have frames of {frames.shape[-2:]} pixels; expected {self._shape}"
                 )
-        self.notes = []
-        if darks is None:
-            self.notes.append("No darks: the camera is taken to count nothing without beam.")
-        if flats is None:
-            self._field = None
-            if len(self._store):
-                self._assume_even_beam(darks)
-        else:
-            self._field = flat_field(flats, darks)
-        self._darks = darks
-        if self._field is not None and not self._center_given:
-            self._estimate_center()
+        before = self._references
+        self._references = darks, sets, times if len(sets) > 1 else None
+        try:
+            self._set_up(self.filter, self.corrections, new_references=True)
+        except ReconstructionError:
+            self._references = before
+            raise
+        self._centring.from_pair(self._projections, self._angles)
         self._redraw()
-
-    def _assume_even_beam(self, darks: npt.NDArray[np.generic] | None) -> None:
-        brightest = float(np.percentile(self._store.take(np.arange(1)).astype(np.float64), 99.9))
-        flat = np.full((self.rows, self.columns), brightest)
-        self._field = flat_field(flat, darks)
-        self.notes.append(
-            f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
-            "projection. Grey levels are not absolute."
-        )
 
     def add(
         self,
-        projections: npt.NDArray[np.generic],
+        projections: Counts,
         angles: npt.ArrayLike,
         numbers: Sequence[int] | npt.NDArray[np.integer],
     ) -> None:
@@ -162,10 +152,10 @@ class SliceAccumulator:
         """
         projections = np.asarray(projections)
         radians = np.atleast_1d(np.asarray(angles, np.float64))
-        if projections.shape != (len(radians), self.rows, self.columns) or len(numbers) != len(radians):
+        if projections.shape != (len(radians), *self._shape) or len(numbers) != len(radians):
             raise ReconstructionError(
                 f"projections has shape {projections.shape} with {len(radians)} angles and {len(numbers)} "
-                f"numbers; expected ({len(radians)}, {self.rows}, {self.columns})"
+                f"numbers; expected ({len(radians)}, {self._shape[0]}, {self._shape[1]})"
             )
         if not np.isfinite(radians).all():
             raise ReconstructionError(f"angles of projections {list(numbers)} are not all finite")
@@ -173,14 +163,14 @@ class SliceAccumulator:
         if not fresh.any():
             return
         self._check_type(projections.dtype)
-        self._store.append(projections[fresh])
+        self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
         self._angles = np.concatenate([self._angles, radians[fresh]])
         if self._field is None:
             return
-        if not self._center_given and self._estimate_center():
-            self._redraw(refilter=False)
+        if self._centring.from_pair(self._projections, self._angles):
+            self._redraw()
         else:
-            self._draw_new()
+            self._drawing.draw_new(self._angles, self.center)
 
     def _check_type(self, dtype: np.dtype) -> None:
         if self._dtype is None:
@@ -196,191 +186,265 @@ class SliceAccumulator:
         self.duplicates += int(np.count_nonzero(~fresh))
         return fresh
 
-    def finish(self) -> None:
-        """Refine the centre and the weights with all that came; more may follow, and be finished again."""
-        if not len(self._store):
+    def finish(self, *, refine: bool = True) -> None:
+        """Refine the weights, and the centre, with all that came; more may follow, and be finished again."""
+        if not self.received:
             return
         if self._field is None:
-            self._assume_even_beam(self._darks)
+            self._set_up(self.filter, self.corrections, new_references=True)
             self._redraw()
-        if not self._center_given and self._refine_center():
-            self._redraw(refilter=False)
-        self._settle_weights()
+        if refine and (question := self.refinement()):
+            self.take_center(question())
+        self._drawing.settle(self._angles, self.center)
 
     # -- what a user changes ---------------------------------------------------------------------------
 
-    def restart(self, center: float | None = None, filter: str | None = None) -> None:  # noqa: A002
-        """Draw everything again with another centre or filter; None leaves it as it is."""
-        if center is not None:
-            self.center = check_center(center, self.columns)
-            self.center_source = "given"
-            self._center_given = True
-        if filter is not None:
-            self.filter = check_filter(filter)
-        self._redraw(refilter=filter is not None)
+    def restart(
+        self,
+        center: float | None = None,
+        filter: str | None = None,  # noqa: A002  the field's word
+        corrections: CorrectionSettings | None = None,
+    ) -> None:
+        """Draw everything again with another centre, filter or corrections; None leaves it as it is.
 
-    def estimate_center(self) -> None:
+        Raises
+        ------
+        ReconstructionError
+            if that cannot be done; nothing is changed then.
+        """
+        if center is not None:
+            check_center(center, self._shape[1])
+        before = self._centring.center
+        if center is not None:
+            self._centring.center = center
+        try:
+            self._set_up(check_filter(filter or self.filter), corrections or self.corrections)
+        except ReconstructionError:
+            self._centring.center = before
+            raise
+        if center is not None:
+            self._centring.give(center)
+        self._redraw()
+
+    def estimate_center(self, *, refine: bool = True) -> None:
         """Forget a given centre; estimate it from what is there and draw everything again.
 
         Until there is enough to estimate it from, it stays where it is.
         """
-        self._center_given = False
-        self.center_source = "provisional: that of before, until it can be estimated"
-        self._pair_deviation = None
-        if self._field is not None and len(self._store) > 1:
-            self._estimate_center()
-            self._refine_center()
-        self._redraw(refilter=False)
+        self._centring.forget()
+        self._centring.from_pair(self._projections, self._angles)
+        if refine and (question := self.refinement()):
+            self._centring.take(question())
+        self._redraw()
+
+    def refinement(self) -> Question | None:
+        """Return what refines the centre with all that came, for any thread; see `take_center`."""
+        return self._centring.refinement(self._projections, self._angles, self._threads)
+
+    def early_estimate(self, threads: int = 1) -> Question | None:
+        """Return what estimates the centre before 180 degrees, for any thread; None: too early, or late."""
+        return self._centring.early(self._projections, self._angles, threads)
+
+    def take_center(self, found: Found | None) -> bool:
+        """Take a centre that was found, unless one was given meanwhile; return whether slices changed."""
+        if not self._centring.take(found):
+            return False
+        self._redraw()
+        return True
 
     def retarget(self, plane: str, position: int) -> None:
-        """Move a plane to another position in the volume and draw it again."""
-        self.positions[plane] = self._checked_position(plane, position)
-        self._redraw(refilter=False)
+        """Move a plane of the results to another position in the volume."""
+        before = dict(self.positions)
+        self._move(plane, position)
+        here = plane, (float(before[plane]),)
+        if here not in map(self._place_of, PLANES):
+            self._drawing.drop(here)
+        self._draw(self._place_of(plane))
 
-    def _checked_position(self, plane: str, position: int) -> int:
-        if plane not in PLANES:
-            raise ReconstructionError(f"plane={plane!r} is not known; expected one of {', '.join(PLANES)}")
-        count = self.rows if plane == "xy" else self.columns
-        if not 0 <= int(position) < count:
-            raise ReconstructionError(f"position={position} of plane {plane} is outside 0 to {count - 1}")
-        return int(position)
+    def look(self, places: Iterable[Place]) -> None:
+        """Have these planes grow, beside those of the results, and no others; new ones are drawn at once.
+
+        Raises
+        ------
+        ReconstructionError
+            if one lies outside the volume; the others grow.
+        """
+        rows, columns = self.volume_shape[:2]
+        wanted = [*map(self._place_of, PLANES), *places]
+        for place in self._drawing.places:
+            if place not in wanted:
+                self._drawing.drop(place)
+        wrong = None
+        for place in wanted:
+            try:
+                self._draw(check_place(place, rows, columns))
+            except ReconstructionError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
 
     # -- what comes out --------------------------------------------------------------------------------
 
     @property
+    def center(self) -> float:
+        """Rotation centre in force, detector column."""
+        return self._centring.center
+
+    @property
+    def center_source(self) -> str:
+        """How it was found."""
+        return self._centring.source
+
+    @property
+    def filter(self) -> str:
+        """Name of the filter in force."""
+        return self._projections.filter
+
+    @property
+    def corrections(self) -> CorrectionSettings:
+        """Corrections in force."""
+        return self._projections.corrections
+
+    @property
+    def projections(self) -> PreparedProjections:
+        """What slices are made of."""
+        return self._projections
+
+    @property
+    def angles(self) -> npt.NDArray[np.float64]:
+        """Of the projections, radians, in order of arrival."""
+        return self._angles
+
+    @property
+    def field(self) -> AnyField | None:
+        """Darks and flats in force, binned."""
+        return self._field
+
+    @property
     def received(self) -> int:
         """Projections that are kept."""
-        return len(self._store)
+        return len(self._projections)
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Rows, columns, columns of the volume that slices are of."""
+        return self._projections.rows, self._projections.columns, self._projections.columns
 
     @property
     def coverage(self) -> float:
-        """Degrees of the half turn that the projections cover."""
+        """Degrees of the half turn that the projections cover; of the whole turn in a half acquisition."""
+        if self._projections.is_widened:
+            return float(np.degrees(2 * geometry.covered(self._angles / 2)))
         return float(np.degrees(geometry.covered(self._angles)))
 
-    def slices(self) -> dict[str, npt.NDArray[np.float32]]:
+    @property
+    def coverage_wanted(self) -> float:
+        """Degrees that a complete scan covers."""
+        return 360.0 if self._projections.is_widened else 180.0
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed, and what is not done yet, in plain sentences."""
+        notes = list(self._assumed)
+        if self._projections.is_widened:
+            notes.append(
+                "A half acquisition: what half a turn does not see of the sample is seen by the other half."
+            )
+        if self.corrections.rings != "none":
+            striped = self._drawing.striped
+            late = f", not yet from the newest {striped} projections" if striped else ""
+            notes.append(
+                f"Rings are removed from slices across the axis{late}; slices along it are shown as they are."
+            )
+        return notes
+
+    def slices(self) -> dict[str, Pixels]:
         """Return copies of the slices, 1/pixel: xy (columns, columns), xz and yz (rows, columns)."""
-        total = self._drawn.sum()
-        return self._slices.images(np.pi / total if total > 0 else 0.0)
+        return {plane: self.picture(self._place_of(plane)) for plane in PLANES}
 
-    def slices_at(self, positions: Mapping[str, int]) -> dict[str, npt.NDArray[np.float32]]:
+    def slices_at(self, positions: Mapping[str, int]) -> dict[str, Pixels]:
         """Return the slices of planes that lie elsewhere; those that grow stay where they are."""
-        if positions == self.positions:
-            return self.slices()
-        here = self.positions, self._slices, self._drawn, self._redrawn_at
+        return {plane: self.picture((plane, (float(at),))) for plane, at in positions.items()}
+
+    def picture(self, place: Place) -> Pixels:
+        """Return a copy of a plane, 1/pixel; one that does not grow is drawn for this, and forgotten."""
+        place = check_place(place, *self.volume_shape[:2])
+        grows = place in self._drawing.places
+        self._draw(place)
         try:
-            self.positions = dict(positions)
-            self._redraw(refilter=False)
-            return self.slices()
+            return self._drawing.picture(place)
         finally:
-            self.positions, self._slices, self._drawn, self._redrawn_at = here
+            if not grows:
+                self._drawing.drop(place)
 
-    # -- the centre ------------------------------------------------------------------------------------
+    # -- geometry and corrections ----------------------------------------------------------------------
 
-    def _corrected(self, indices: npt.NDArray[np.intp], rows: slice) -> npt.NDArray[np.float32]:
-        assert self._field is not None  # noqa: S101  callers have checked it
-        field = FlatField(self._field.dark[rows], self._field.gain[rows])
-        return line_integrals(self._store.take(indices, rows), field)
+    def _set_up(self, filter_: str, corrections: CorrectionSettings, *, new_references: bool = False) -> None:
+        """Have projections prepared in this way; slices are behind until `_redraw`."""
+        field, assumed = self._field, self._assumed
+        if new_references or corrections.binning != self.corrections.binning:
+            field, assumed = self._averaged(corrections)
+        before = self.volume_shape
+        self._projections.set_up(field, corrections, filter_, self._axis())
+        self._field, self._assumed = field, assumed
+        if before != self.volume_shape or not self.positions:
+            self._place_planes()
 
-    def _estimate_center(self) -> bool:
-        """Estimate the centre from the best opposite pair so far; True if it moved."""
-        if self._pair_deviation is not None and self._pair_deviation < 1e-6:
-            return False
-        pair = geometry.opposite_pair(self._angles)
-        if pair is None or (self._pair_deviation is not None and pair[2] > 0.5 * self._pair_deviation):
-            return False
-        first, second, self._pair_deviation = pair
-        middle = slice(max(0, (self.rows - _CENTER_ROWS) // 2), (self.rows + _CENTER_ROWS + 1) // 2)
-        both = self._corrected(np.array([first, second]), middle)
-        found = from_opposite(both[0], both[1])
-        apart = np.degrees(abs(self._angles[second] - self._angles[first]))
-        return self._take_center(found, f"estimated from two projections {apart:.4g} degrees apart")
+    def _averaged(self, corrections: CorrectionSettings) -> tuple[AnyField | None, list[str]]:
+        """Return the means of darks and flats, and what had to be assumed."""
+        darks, flats, times = self._references
+        assumed = ["No darks: the camera is taken to count nothing without beam."] if darks is None else []
+        if len(flats) > 1:
+            return references(flats, darks, corrections, times=times), assumed
+        if flats:
+            return references(flats[0], darks, corrections), assumed
+        if not len(self._projections):
+            return None, assumed
+        brightest = float(np.percentile(self._projections.first_counts().astype(np.float64), 99.9))
+        flat = np.full(self._shape, brightest)
+        assumed.append(
+            f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
+            "projection. Grey levels are not absolute."
+        )
+        return references(flat, darks, corrections), assumed
 
-    def _refine_center(self) -> bool:
-        """Refine the centre by a scan over a few rows; True if it moved."""
-        if len(self._store) < 3 or not 0 < self.center < self.columns - 1:
-            return False
-        picked = np.unique(np.linspace(0, self.rows - 1, min(self.rows, 4) + 2)[1:-1].round().astype(int))
-        indices = np.arange(len(self._store))
-        sinograms = np.stack([self._corrected(indices, slice(row, row + 1))[:, 0] for row in picked])
-        angles = check_angles(self._angles)
-        start = None if self._pair_deviation is None else self.center
-        found = refined(sinograms, angles, start, self._pair_deviation, threads=self._threads)
-        how = "estimated by scanning candidates" if start is None else "estimated and refined"
-        return self._take_center(found, f"{how}, {len(self._store)} projections")
+    def _axis(self) -> float | None:
+        """Return the centre about which a half acquisition is widened; None if the scan is none."""
+        short = min(self.center, self._shape[1] - 1 - self.center)
+        turn = self._turn
+        if turn is None and self._angles.size:
+            turn = float(np.degrees(np.ptp(self._angles)))
+        if turn is None or turn < _WHOLE_TURN_DEG or not short < _OFF_AXIS * self._shape[1]:
+            return None
+        return self.center if short >= LEAST_OVERLAP else None
 
-    def _take_center(self, found: float, source: str) -> bool:
-        if not 0 <= found <= self.columns - 1:
-            return False
-        moved = abs(found - self.center) > _MOVED
-        if moved:
-            self.center = float(found)
-        self.center_source = source
-        return moved
+    def _place_of(self, plane: str) -> Place:
+        return plane, (float(self.positions[plane]),)
+
+    def _move(self, plane: str, position: int) -> None:
+        rows, columns, _ = self.volume_shape
+        if plane not in PLANES:
+            raise ReconstructionError(f"plane={plane!r} is not known; expected one of {', '.join(PLANES)}")
+        _, (at,) = check_place((plane, (float(position),)), rows, columns)
+        count = rows if plane == "xy" else columns
+        self._elsewhere[plane] = (at - (count - 1) / 2) * self.corrections.binning
+        self.positions[plane] = int(at)
+
+    def _place_planes(self) -> None:
+        """Put planes of the results where they were, in a volume of another size."""
+        rows, columns, _ = self.volume_shape
+        for plane, count in zip(PLANES, (rows, columns, columns), strict=True):
+            self.positions[plane] = count // 2
+            if plane in self._elsewhere:
+                at = (count - 1) / 2 + self._elsewhere[plane] / self.corrections.binning
+                self.positions[plane] = int(np.clip(round(at), 0, count - 1))
 
     # -- drawing ---------------------------------------------------------------------------------------
 
-    def _redraw(self, *, refilter: bool = True) -> None:
-        """Draw everything again; ``refilter`` unless the filtered projections are still right."""
-        if refilter:
-            self._filtered_room += sum(map(_size, self._filtered.values()))
-            self._filtered.clear()
-        self._slices = OrthoSlices(self.rows, self.columns, self.positions, self._threads)
-        self._drawn = np.zeros(0)
-        if self._field is not None and len(self._store):
-            self._drawn = np.zeros(len(self._store))
-            self._draw(np.arange(len(self._store)), geometry.angle_weights(self._angles))
-            self._redrawn_at = len(self._store)
+    def _redraw(self) -> None:
+        # a centre that moved may have made a half acquisition wider
+        self._set_up(self.filter, self.corrections)
+        self._drawing.redraw(self._angles, self.center, map(self._place_of, PLANES))
 
-    def _draw_new(self) -> None:
-        """Draw what has been added, with weights that fit those already drawn."""
-        count, old = len(self._store), len(self._drawn)
-        cells = geometry.angle_cells(self._angles)
-        self._drawn = np.concatenate([self._drawn, np.zeros(count - old)])
-        scale = self._drawn.sum() / cells[:old].sum() if old else 1.0
-        self._draw(np.arange(old, count), cells[old:] * scale)
-        if count >= 1.5 * self._redrawn_at:
-            self._settle_weights(_DRIFT)
-
-    def _settle_weights(self, tolerance: float = _EXACT) -> None:
-        """Draw the differences to the right weights, if they matter."""
-        right = geometry.angle_weights(self._angles)
-        # a common factor costs nothing; the one that most projections agree on
-        factor = np.median(self._drawn / right)
-        lacking = right * factor - self._drawn
-        if np.abs(lacking).sum() <= tolerance * self._drawn.sum():
-            return
-        wrong = np.flatnonzero(np.abs(lacking) > _EXACT * right * factor)
-        self._redrawn_at = len(self._store)
-        if len(wrong) > len(right) // 2:
-            self._redraw(refilter=False)
-        else:
-            self._draw(wrong, lacking[wrong])
-
-    def _draw(self, indices: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]) -> None:
-        every = np.zeros(len(self._store))
-        every[indices] = weights
-        drawn = self._pieces[-1][1] if self._pieces else 0
-        self._pieces += [(drawn + a, drawn + b) for a, b in blocks(len(self._store) - drawn, _BATCH)]
-        for first, last in self._pieces:
-            part = every[first:last]
-            if part.any():
-                filtered = self._filtered_piece(first, last)
-                self._slices.add(filtered, self._angles[first:last], part, self.center)
-        self._drawn += every
-
-    def _filtered_piece(self, first: int, last: int) -> list[npt.NDArray[np.float32]]:
-        """Return the filtered projections of a piece, and keep them if there is room."""
-        assert self._field is not None  # noqa: S101  callers have checked it
-        kept = self._filtered.get(first)
-        if kept is not None:
-            return kept
-        raw = self._store.take(np.arange(first, last))
-        filtered = self._slices.filtered(raw, self._field, self.filter)
-        if _size(filtered) <= self._filtered_room:
-            self._filtered_room -= _size(filtered)
-            self._filtered[first] = filtered
-        return filtered
-
-
-def _size(arrays: list[npt.NDArray[np.float32]]) -> int:
-    return sum(array.nbytes for array in arrays)
+    def _draw(self, place: Place) -> None:
+        self._drawing.draw(place, self._angles, self.center)

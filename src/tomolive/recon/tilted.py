@@ -65,26 +65,25 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
     count, width, here = turned.shape
     end = float(width - 2)
     row = np.empty(width, np.float32)
-    for line in range(image.shape[0]):
-        z = heights[line]
-        if z < 0 or z > rows - 1:
-            continue
-        top = min(np.int64(z), max(rows - 2, 0))
-        beneath = np.float32(z - top)
-        upper, lower = top - first_row, min(top + 1, rows - 1) - first_row
-        has_upper, has_lower = 0 <= upper < here, 0 <= lower < here
-        if not (has_upper or has_lower):
-            continue
-        share_upper = np.float32(1) - beneath if has_upper else np.float32(0)
-        share_lower = beneath if has_lower else np.float32(0)
-        upper, lower = min(max(upper, 0), here - 1), min(max(lower, 0), here - 1)
-        pixels = image[line]
-        for a in range(count):
-            one = turned[a]
-            above, below = share_upper * weights[a], share_lower * weights[a]
+    # one projection at a time: its band stays in the cache for all lines that lie in it
+    for a in range(count):
+        one = turned[a]
+        for line in range(image.shape[0]):
+            z = heights[line]
+            if z < 0 or z > rows - 1:
+                continue
+            top = min(np.int64(z), max(rows - 2, 0))
+            beneath = np.float32(z - top)
+            upper, lower = top - first_row, min(top + 1, rows - 1) - first_row
+            share_upper = (np.float32(1) - beneath) * weights[a] if 0 <= upper < here else np.float32(0)
+            share_lower = beneath * weights[a] if 0 <= lower < here else np.float32(0)
+            if share_upper == 0 and share_lower == 0:
+                continue
+            upper, lower = min(max(upper, 0), here - 1), min(max(lower, 0), here - 1)
             for column in range(width):
-                row[column] = above * one[column, upper] + below * one[column, lower]
+                row[column] = share_upper * one[column, upper] + share_lower * one[column, lower]
             start, step = starts[line, a], steps[a]
+            pixels = image[line]
             for j in range(pixels.size):
                 position = min(max(start + j * step, 0.0), end)
                 i = np.uint32(position)

@@ -1,0 +1,167 @@
+"""Planes that projections are added to: any number of them, of any kind, each by itself.
+
+Detector rows are independent of each other in planes along the axis, and lines in the others, so threads
+share the work without sharing a pixel, and the result does not depend on their number.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ReconstructionError
+from tomolive.recon.backproject import add_to_slice, add_to_upright
+from tomolive.recon.oblique import oblique_plane
+from tomolive.recon.parallel import blocks, run
+from tomolive.recon.tilted import add_to_tilted
+
+Pixels = npt.NDArray[np.float32]
+Place = tuple[str, tuple[float, ...]]
+"""A plane and where it lies: ("xy", (z,)), ("xz", (y,)), ("yz", (x,)), ("oblique", (tilt, turn, offset))."""
+
+BAND = 32
+"""Detector rows that are filtered, and drawn in planes along the axis, by one thread at once."""
+_LEAST_LINES = 16
+
+
+def bands(rows: int) -> list[tuple[int, int]]:
+    """Return the bands that detector rows are cut into."""
+    return blocks(rows, BAND)
+
+
+def check_place(place: Place, rows: int, columns: int) -> Place:
+    """Return ``place`` if it lies in a volume of (rows, columns, columns) voxels.
+
+    Raises
+    ------
+    ReconstructionError
+        if there is no such plane.
+    """
+    plane, at = place
+    if plane == "oblique":
+        if len(at) != 3 or not np.isfinite(at).all():
+            raise ReconstructionError(f"oblique plane {at}; expected tilt, turn and offset, finite numbers")
+        return place
+    if plane not in ("xy", "xz", "yz"):
+        raise ReconstructionError(f"plane={plane!r} is not known; expected one of xy, xz, yz, oblique")
+    count = rows if plane == "xy" else columns
+    if len(at) != 1 or not 0 <= at[0] <= count - 1:
+        where = ", ".join(f"{value:g}" for value in at)
+        raise ReconstructionError(f"position={where} of plane {plane} is outside 0 to {count - 1}")
+    # an index, however it was written
+    return plane, (float(int(at[0])),)
+
+
+class PlaneSet:
+    """Sums of weighted, filtered, backprojected projections in planes of a volume.
+
+    Parameters
+    ----------
+    rows, columns
+        Shape of a projection.
+    threads
+        How many draw.
+    """
+
+    def __init__(self, rows: int, columns: int, threads: int) -> None:
+        self.rows, self.columns = rows, columns
+        self._threads = threads
+        self._bands = bands(rows)
+        self._lines = blocks(columns, max(_LEAST_LINES, -(-columns // (2 * threads))))
+        self._images: dict[Place, list[Pixels]] = {}
+        """Planes along the axis in one array for each band, (columns, rows of the band); others in one."""
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._images
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(list(self._images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def begin(self, place: Place) -> None:
+        """Begin a plane, or begin it anew: nothing has been added to it."""
+        place = check_place(place, self.rows, self.columns)
+        if place[0] in ("xz", "yz"):
+            # rows last, see recon.backproject
+            images = [np.zeros((self.columns, last - first), np.float32) for first, last in self._bands]
+        else:
+            images = [np.zeros((self.columns, self.columns), np.float32)]
+        self._images[place] = images
+
+    def drop(self, place: Place) -> None:
+        """Forget a plane."""
+        self._images.pop(place, None)
+
+    def add(
+        self,
+        filtered: list[Pixels],
+        angles: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64],
+        center: float,
+        places: Iterable[Place] | None = None,
+    ) -> None:
+        """Add filtered projections at ``angles`` (n,), times ``weights`` (n,), to all planes or some.
+
+        ``filtered`` holds an array for each band of rows, (n, columns + 3, rows of the band).
+        """
+        work: list[Callable[[], None]] = []
+        upright = []
+        for place in self if places is None else places:
+            plane, at = place
+            if plane in ("xz", "yz"):
+                upright.append(place)
+            elif plane == "xy":
+                band, row = divmod(int(at[0]), BAND)
+                rows = filtered[band][:, :, row] * weights[:, np.newaxis].astype(np.float32)
+                work += self._across(place, rows, angles, center)
+            else:
+                work += self._tilted(place, filtered, angles, weights, center)
+
+        def along(band: int) -> None:
+            for place in upright:
+                image = self._images[place][band]
+                add_to_upright(filtered[band], weights, angles, center, place[0], place[1][0], image)
+
+        if upright:
+            work += [partial(along, band) for band in range(len(self._bands))]
+        run(lambda piece: piece(), work, self._threads)
+
+    def add_rows(self, place: Place, rows: Pixels, angles: npt.NDArray[np.float64], center: float) -> None:
+        """Add guarded, weighted rows (n, columns + 3) to a plane across the axis."""
+        run(lambda piece: piece(), self._across(place, rows, angles, center), self._threads)
+
+    def picture(self, place: Place, factor: float) -> Pixels:
+        """Return a copy of a plane, times ``factor``: xy (y, x), xz (z, x), yz (z, y), others as they are."""
+        images, scale = self._images[place], np.float32(factor)
+        if place[0] in ("xz", "yz"):
+            return np.ascontiguousarray(np.concatenate(images, axis=1).T) * scale
+        return images[0] * scale
+
+    def _across(
+        self, place: Place, rows: Pixels, angles: npt.NDArray[np.float64], center: float
+    ) -> list[Callable[[], None]]:
+        (image,) = self._images[place]
+        return [partial(add_to_slice, rows, angles, center, image[a:b], a) for a, b in self._lines]
+
+    def _tilted(
+        self,
+        place: Place,
+        filtered: list[Pixels],
+        angles: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64],
+        center: float,
+    ) -> list[Callable[[], None]]:
+        (image,) = self._images[place]
+        origin, down, right = oblique_plane(*place[1], rows=self.rows, columns=self.columns)
+
+        def add(first: int, last: int) -> None:
+            for (row, _), band in zip(self._bands, filtered, strict=True):
+                add_to_tilted(
+                    band, row, self.rows, weights, angles, center, origin, down, right,
+                    image[first:last], first,
+                )  # fmt: skip
+
+        return [partial(add, a, b) for a, b in self._lines]

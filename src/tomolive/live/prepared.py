@@ -1,0 +1,220 @@
+"""The projections of a scan as planes need them: kept raw, corrected, filtered as far as memory allows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.config import CorrectionSettings
+from tomolive.live.planes import BAND, bands
+from tomolive.live.projections import ProjectionStore
+from tomolive.recon.backproject import GUARDS, lanes
+from tomolive.recon.binning import binned_place, binned_shape
+from tomolive.recon.correct import line_integrals
+from tomolive.recon.filters import check_filter, filter_rows
+from tomolive.recon.flat_field import AnyField, FlatSeries
+from tomolive.recon.half_acquisition import widen
+from tomolive.recon.parallel import blocks, run
+from tomolive.recon.pipeline import context_rows, correct_projections, correct_sinograms
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+
+PIECE = 16
+"""Projections that are filtered and drawn at once: a band of them fits the cache."""
+PLAIN = CorrectionSettings()
+
+
+class PreparedProjections:
+    """Projections of one scan, in order of arrival.
+
+    Parameters
+    ----------
+    rows, columns
+        Shape of a projection as the camera gives it.
+    store
+        Where counts are kept.
+    filtered_mb
+        Megabytes for filtered projections, which make a change of centre or plane quick. What does not fit is
+        filtered again from the counts when it is needed.
+    threads
+        How many correct and filter.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Shape of a projection after binning and widening: those of the volume.
+    """
+
+    def __init__(
+        self, rows: int, columns: int, store: ProjectionStore, filtered_mb: float, threads: int
+    ) -> None:
+        self._shape = (rows, columns)
+        self.rows, self.columns = rows, columns
+        self._store, self._threads = store, threads
+        self._numbers = np.empty(0)
+        self.filter = "ramp"
+        self.corrections = PLAIN
+        self._field: AnyField | None = None
+        self._axis: float | None = None
+        self._kept: dict[int, tuple[list[Floats], int]] = {}
+        """First projection of a piece -> its bands, and how many of its projections are in them."""
+        self._room = self._all_room = int(filtered_mb * 2**20)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are projections, and what they are corrected with."""
+        return self._field is not None and len(self) > 0
+
+    @property
+    def axis(self) -> float | None:
+        """Rotation centre about which projections are widened, detector column; None if they are not."""
+        return self._axis
+
+    @property
+    def is_widened(self) -> bool:
+        """Whether this is a half acquisition."""
+        return self._axis is not None
+
+    # -- what comes in ---------------------------------------------------------------------------------
+
+    def append(self, frames: npt.NDArray[np.generic], numbers: Sequence[int] | npt.NDArray) -> None:
+        """Keep raw projections (n, rows, columns)."""
+        self._store.append(frames)
+        self._numbers = np.concatenate([self._numbers, np.asarray(numbers, np.float64)])
+
+    def first_counts(self) -> npt.NDArray[np.generic]:
+        """Return the counts of the first projection, (rows, columns)."""
+        return self._store.take(np.arange(1))[0]
+
+    def set_up(
+        self, field: AnyField | None, corrections: CorrectionSettings, filter_name: str, axis: float | None
+    ) -> None:
+        """Say how projections are prepared from now on; what was prepared otherwise is forgotten.
+
+        Parameters
+        ----------
+        field
+            Darks and flats, binned as ``corrections`` say; None: not known yet.
+        axis
+            Rotation centre of a half-acquisition scan, detector column, about which projections are widened;
+            None for every other scan.
+        """
+        same = field is self._field and corrections == self.corrections and filter_name == self.filter
+        if same and axis == self._axis:
+            return
+        self._field, self.corrections = field, corrections
+        self.filter, self._axis = check_filter(filter_name), axis
+        self.rows, columns = binned_shape(self._shape, corrections.binning)
+        self.columns = self._widened(np.zeros((1, columns), np.float32)).shape[-1]
+        self._kept.clear()
+        self._room = self._all_room
+
+    def place_of(self, center: float) -> float:
+        """Return where a detector column lies among those of the prepared projections."""
+        place = binned_place(center, self.corrections.binning)
+        if self._axis is None:
+            return place
+        columns = self._shape[1] // self.corrections.binning
+        axis = binned_place(self._axis, self.corrections.binning)
+        return place + widen(np.zeros((1, columns), np.float32), axis)[1] - axis
+
+    # -- what comes out --------------------------------------------------------------------------------
+
+    def integrals(self, indices: Indices, rows: slice = slice(None)) -> Floats:
+        """Return line integrals (n, rows, columns) of some projections, some or all (binned) rows."""
+        assert self._field is not None  # noqa: S101  callers have asked whether it is ready
+        times = self._numbers[indices] if isinstance(self._field, FlatSeries) else None
+        around = context_rows(self.corrections)
+        rows = slice(*rows.indices(self.rows))
+        taken = slice(0, self.rows)
+        if around is not None:
+            taken = slice(max(0, rows.start - around), min(self.rows, rows.stop + around))
+        binning = self.corrections.binning
+        raw = self._store.take(indices, slice(taken.start * binning, taken.stop * binning))
+        found = correct_projections(
+            raw, self._field.part(taken), self.corrections, times=times, threads=self._threads
+        )
+        return found[:, rows.start - taken.start : rows.stop - taken.start]
+
+    def sinograms(self, rows: Sequence[int], count: int | None = None) -> Floats:
+        """Return the line integrals (rows, projections, columns) of some (binned) rows."""
+        every = np.arange(len(self) if count is None else count)
+        if context_rows(self.corrections) is None:
+            parts = [self.integrals(every[a:b])[:, rows] for a, b in blocks(len(every), PIECE)]
+            return np.concatenate(parts).transpose(1, 0, 2)
+        return np.stack([self.integrals(every, slice(row, row + 1))[:, 0] for row in rows])
+
+    def clean_rows(self, row: int, order: Indices) -> Floats:
+        """Return a row of all projections, without stripes, filtered and guarded: (n, columns + 3).
+
+        ``order`` sorts the projections by their angles, as stripe removal wants them.
+        """
+        sinogram = self.sinograms([row])[0]
+        clean = np.empty_like(sinogram)
+        clean[order] = correct_sinograms(sinogram[order], self.corrections, threads=self._threads)
+        return self._guarded(clean)
+
+    def rows_of(self, row: int, first: int, last: int) -> Floats:
+        """Return a row of the projections of one piece, filtered and guarded: (n, columns + 3)."""
+        if self.keeps(first) or context_rows(self.corrections) is None:
+            band, line = divmod(row, BAND)
+            return np.ascontiguousarray(self.bands_of(first, last)[band][:, :, line])
+        return self._guarded(self.integrals(np.arange(first, last), slice(row, row + 1))[:, 0])
+
+    def _guarded(self, integrals: Floats) -> Floats:
+        filtered = filter_rows(self._widened(integrals), self.filter)
+        guarded = np.zeros((len(filtered), filtered.shape[1] + GUARDS), np.float32)
+        guarded[:, 1:-2] = filtered
+        return guarded
+
+    def keeps(self, first: int) -> bool:
+        """Whether the filtered projections of the piece that holds ``first`` are kept in memory."""
+        return first - first % PIECE in self._kept
+
+    def bands_of(self, first: int, last: int) -> list[Floats]:
+        """Return filtered projections of one piece, by bands of rows: (n, columns + 3, rows of the band)."""
+        begin = first - first % PIECE
+        if begin not in self._kept:
+            size = PIECE * (self.columns + GUARDS) * self.rows * 4
+            if size > self._room:
+                return self._filtered(np.arange(first, last))
+            self._room -= size
+            room = [np.empty((PIECE, self.columns + GUARDS, b - a), np.float32) for a, b in bands(self.rows)]
+            self._kept[begin] = room, 0
+        kept, filled = self._kept[begin]
+        if last - begin > filled:
+            fresh = self._filtered(np.arange(begin + filled, last))
+            for place, band in zip(kept, fresh, strict=True):
+                place[filled : last - begin] = band
+            self._kept[begin] = kept, last - begin
+        return [band[first - begin : last - begin] for band in kept]
+
+    def _filtered(self, indices: Indices) -> list[Floats]:
+        field = self._field
+        if self.corrections.model_copy(update={"rings": "none"}) == PLAIN and not isinstance(
+            field, FlatSeries
+        ):
+            assert field is not None  # noqa: S101  callers have asked whether it is ready
+            raw = self._store.take(indices)
+
+            def corrected(a: int, b: int) -> Floats:
+                return line_integrals(raw[:, a:b], field.part(slice(a, b)))
+        else:
+            integrals = self.integrals(indices)
+
+            def corrected(a: int, b: int) -> Floats:
+                return integrals[:, a:b]
+
+        def prepare(band: tuple[int, int]) -> Floats:
+            return lanes(filter_rows(self._widened(corrected(*band)), self.filter))
+
+        return run(prepare, bands(self.rows), self._threads)
+
+    def _widened(self, integrals: Floats) -> Floats:
+        if self._axis is None:
+            return np.ascontiguousarray(integrals)
+        return widen(integrals, binned_place(self._axis, self.corrections.binning))[0]
