@@ -244,10 +244,16 @@ class Settings(Section):
 
     @classmethod
     def read(
-        cls, path: Path | None = None, environ: Mapping[str, str] = os.environ
+        cls,
+        path: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+        places: "Places | None" = None,
     ) -> tuple["Settings | None", list["Mistake"]]:
-        """Read ``path`` and the environment; return the settings, or None and every mistake in them."""
-        places = Places(path)
+        """Read ``path`` and the environment; return the settings, or None and every mistake in them.
+
+        ``places`` learns where each setting stands.
+        """
+        places = places or Places(path)
         try:
             values = places.values() if path else {}
             for name, text in environ.items():

@@ -20,6 +20,7 @@ COMMANDS = {
     "live": "tomolive.cli.live:live",
     "replay": "tomolive.cli.replay:replay",
     "simulate": "tomolive.cli.simulate:simulate",
+    "status": "tomolive.cli.status:status",
     "spool": "tomolive.cli.storage:spool",
     "watch": "tomolive.cli.stream:watch",
 }

@@ -1,5 +1,7 @@
 """``tomolive check``."""
 
+import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -12,16 +14,32 @@ from tomolive.cli.options import layout_options
 @layout_options
 @click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
               help="Rules of your own for a recorded run (repeat); see `tomolive live --rules`.")  # fmt: skip
-def check(file: Path, rule_files: tuple[Path, ...], **paths: str | None) -> None:
+@click.option("--no-look", is_flag=True, help="Of settings: do not look at addresses, folders and clocks.")
+def check(file: Path, rule_files: tuple[Path, ...], no_look: bool, **paths: str | None) -> None:
     """Say what FILE holds, and what would be used of it.
 
-    FILE is a scan file, as `tomolive replay` takes it, or the recorded documents of runs as JSON lines
-    (run.jsonl): then it is said how the live reconstruction would understand them, and why.
+    FILE is a scan file, as `tomolive replay` takes it; or the recorded documents of runs as JSON lines
+    (run.jsonl): then it is said how the live reconstruction would understand them, and why; or the settings
+    of a beamline (YAML): then each mistake is told with its line, its reason and what to do, and every
+    address, mount, right and clock is looked at. The exit code is 1 if there is a mistake.
     """
-    if file.suffix == ".jsonl":
+    if file.suffix in (".yml", ".yaml"):
+        _check_settings(file, look=not no_look)
+    elif file.suffix == ".jsonl":
         _check_documents(file, rule_files)
     else:
         _check_scan(file, paths)
+
+
+def _check_settings(file: Path, *, look: bool) -> None:
+    from tomolive.operations.settings_check import check_settings
+
+    counts: Counter[str] = Counter()
+    for found in check_settings(file, look=look):
+        counts[found.level] += 1
+        click.echo(found)
+    click.echo(f"{counts['mistake']} mistakes, {counts['warning']} warnings")
+    sys.exit(1 if counts["mistake"] else 0)
 
 
 def _check_documents(file: Path, rule_files: tuple[Path, ...]) -> None:

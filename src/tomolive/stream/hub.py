@@ -77,6 +77,7 @@ class Hub:
             keep_seconds=settings.keep_seconds,
         )
         self._stop = threading.Event()
+        self._lags: dict[str, int] = {}
         self._context = zmq.Context()
         try:
             self._cursors = Cursors(settings.journal)
@@ -153,6 +154,7 @@ class Hub:
             "documents": self.journal.head,
             "publishers": len(self.exchange.publishers),
             "consumers": len(self.exchange.consumers),
+            "lag": dict(self._lags),
         }
 
     def stop(self) -> None:
@@ -262,8 +264,9 @@ class Hub:
         metrics.HUB_JOURNAL_BYTES.set(self.journal.size)
         metrics.HUB_JOURNAL_DOCUMENTS.set(self.journal.head - self.journal.first)
         metrics.HUB_FULL.set(bool(self.exchange.full))
-        for name, position in self._cursors.items():
-            metrics.HUB_LAG.labels(name).set(self.journal.head - position.offset)
+        self._lags = {name: self.journal.head - at.offset for name, at in self._cursors.items()}
+        for name, behind in self._lags.items():
+            metrics.HUB_LAG.labels(name).set(behind)
         metrics.HUB_SPOOLED.clear()
         for known in self.exchange.publishers.values():
             metrics.HUB_SPOOLED.labels(known.name or known.publisher.hex()).set(known.waiting)

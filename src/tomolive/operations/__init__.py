@@ -1,0 +1,1 @@
+"""Look after a beamline: are the settings right, and does everything run."""
