@@ -9,7 +9,7 @@ from tomolive.recon import normalize, reconstruct
 from tomolive.recon.correct import flat_field, line_integrals
 from tomolive.recon.defects import bad_pixels, remove_zingers
 from tomolive.recon.phase import paganin
-from tomolive.recon.rings import remove_stripes
+from tomolive.recon.rings import METHODS, remove_stripes
 
 ANGLES = np.arange(180) * np.pi / 180
 
@@ -36,13 +36,62 @@ def test_sorting_is_the_published_method(striped, size):
 
 def test_sorting_agrees_with_algotom(striped):
     """The maintained implementation gives the same sinogram."""
-    try:
-        from algotom.prep.removal import remove_stripe_based_sorting
-    except ImportError:
-        pytest.skip("algotom is not installed (pip install 'tomolive[peers]')")
+    removal = pytest.importorskip("algotom.prep.removal")
     np.testing.assert_allclose(
-        remove_stripes(striped[1], 21), remove_stripe_based_sorting(striped[1], 21), atol=1e-6
+        remove_stripes(striped[1], 21), removal.remove_stripe_based_sorting(striped[1], 21), atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def all_stripes(phantom, counts):
+    """A noisy sinogram (201 angles) of 256 columns, and the same with small, large, dead and wild columns."""
+    angles = np.arange(201) * np.pi / 201
+    clean = normalize(*counts(phantom(256).stack(angles, 1), 20000, seed=5))[:, 0]
+    bad = clean.copy()
+    bad[:, [40, 90, 91]] += [0.05, -0.04, 0.06]
+    bad[:, 120:132] += 0.15
+    bad[:, 200:203] = 0.3
+    bad[:, 160] += np.random.default_rng(7).normal(0, 0.5, 201).astype("f4")
+    return angles, clean, bad
+
+
+def test_combined_agrees_with_algotom(all_stripes):
+    """Dead, large and small stripes, one after the other, as the authors' implementation removes them."""
+    removal = pytest.importorskip("algotom.prep.removal")
+    for sinogram in all_stripes[1:]:
+        seen = np.exp(-sinogram)
+        expected = -np.log(removal.remove_all_stripe(seen, snr=3.0, la_size=51, sm_size=21))
+        np.testing.assert_allclose(remove_stripes(sinogram, method="combined"), expected, atol=2e-5)
+
+
+def test_fourier_wavelet_agrees_with_algotom(striped):
+    """Where the coefficients are odd in number, so that both have frequency zero at the same place."""
+    removal = pytest.importorskip("algotom.prep.removal")
+    # 2 x 12 rows of padding make 145; 81 coefficients at the first scale, 49 at the second
+    sinogram = np.ascontiguousarray(striped[1][:121])
+    expected = removal.remove_stripe_based_wavelet_fft(sinogram, level=2, size=2)
+    found = remove_stripes(sinogram, method="fourier-wavelet", level=2, damping=2)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - sinogram).max() > 0.01
+
+
+@pytest.mark.parametrize(("method", "left"), [("sorting", 0.9), ("combined", 0.35), ("fourier-wavelet", 0.9)])
+def test_every_method_brings_the_slice_nearer_to_the_truth(phantom, all_stripes, method, left):
+    """Of the error that all kinds of stripes make, only the combined method takes nearly everything."""
+    angles, clean, bad = all_stripes
+    truth = phantom(256)
+    error = [
+        truth.error(reconstruct(s, angles, 127.5)[0])
+        for s in (clean, bad, remove_stripes(bad, method=method))
+    ]
+    assert error[2] - error[0] < left * (error[1] - error[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_flat_sinogram_stays_flat(method):
+    """Without noise there is no measure for stripes: nothing is changed, and nothing fails."""
+    flat = np.full((40, 64), 0.7, "f4")
+    np.testing.assert_allclose(remove_stripes(flat, method=method), flat, atol=1e-5)
 
 
 def test_rings_go(phantom, striped):
@@ -56,9 +105,10 @@ def test_rings_go(phantom, striped):
 def test_a_block_of_sinograms_is_cleaned_row_by_row(striped):
     """(rows, angles, columns) in, the same out, whatever the number of threads."""
     block = np.stack([striped[1], striped[0]])
-    np.testing.assert_array_equal(
-        remove_stripes(block, 9, threads=1)[0], remove_stripes(striped[1], 9, threads=2)
-    )
+    for method in METHODS:
+        blockwise = [remove_stripes(block, 9, method=method, threads=n)[0] for n in (1, 2)]
+        np.testing.assert_array_equal(blockwise[0], blockwise[1])
+        np.testing.assert_array_equal(blockwise[0], remove_stripes(striped[1], 9, method=method, threads=2))
 
 
 def test_zingers_are_replaced_and_nothing_else():
@@ -120,6 +170,10 @@ def test_bad_input_is_named(striped):
     """Shapes and quantities that make no sense say which and what was expected."""
     with pytest.raises(ReconstructionError, match="size=129"):
         remove_stripes(striped[0], 129)
+    with pytest.raises(ReconstructionError, match="method='magic'"):
+        remove_stripes(striped[0], method="magic")
+    with pytest.raises(ReconstructionError, match="damping=0"):
+        remove_stripes(striped[0], method="fourier-wavelet", damping=0)
     with pytest.raises(ReconstructionError, match=r"sinograms has shape \(5,\)"):
         remove_stripes(np.zeros(5))
     with pytest.raises(ReconstructionError, match="energy_kev=0"):

@@ -6,6 +6,8 @@ whatever their phase; a median over neighbouring columns then takes away what on
 the values go back to where they were.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -18,22 +20,40 @@ Floats = npt.NDArray[np.float32]
 _RANKS = 64
 
 
-METHODS = ("sorting",)
+METHODS = ("sorting", "combined", "fourier-wavelet")
+"""How `remove_stripes` may work."""
 
 
 def remove_stripes(
-    sinograms: npt.ArrayLike, size: int = 21, *, method: str = "sorting", threads: int | None = None
+    sinograms: npt.ArrayLike,
+    size: int = 21,
+    *,
+    method: str = "sorting",
+    large: int = 51,
+    snr: float = 3.0,
+    level: int = 5,
+    damping: float = 1.0,
+    threads: int | None = None,
 ) -> Floats:
-    """Remove full stripes by the sorting-based method.
+    """Remove stripes.
 
     Parameters
     ----------
     sinograms
-        Line integrals, (rows, angles, columns) or one sinogram (angles, columns).
+        Line integrals, (rows, angles, columns) or one sinogram (angles, columns), in the order of the angles.
     size
-        Width of the median, columns; wider than the stripes.
+        Width of the median of sorting, columns; wider than the small stripes.
     method
-        One of `METHODS`.
+        "sorting": full stripes, wherever they are. "combined": also wide ones and those of dead or
+        fluctuating columns, see `tomolive.recon.rings_combined`. "fourier-wavelet": all that is smooth along
+        the angles, see `tomolive.recon.rings_wavelet`; fine rings of many columns, but it also takes away
+        what the sample has of such features.
+    large, snr
+        For "combined": width of the median for large stripes, columns, and how far over the noise a stripe is
+        one; the larger, the fewer.
+    level, damping
+        For "fourier-wavelet": number of scales, and width of what is damped around frequency zero, in
+        frequencies of the coefficients.
     threads
         How many threads work; default: one for each core.
 
@@ -44,7 +64,7 @@ def remove_stripes(
     Raises
     ------
     ReconstructionError
-        if the shape is not that of sinograms, or ``size`` is not from 1 to the number of columns.
+        if the shape is not that of sinograms, or a parameter is of no use.
     """
     if method not in METHODS:
         raise ReconstructionError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}")
@@ -56,32 +76,76 @@ def remove_stripes(
     columns = values.shape[-1]
     if not 1 <= size <= columns:
         raise ReconstructionError(f"size={size}; expected a width from 1 to the {columns} columns")
+    if not (large >= 1 and snr > 0 and level >= 1 and damping > 0):
+        raise ReconstructionError(
+            f"large={large}, snr={snr}, level={level}, damping={damping}; expected positive numbers"
+        )
+
+    def clean(sinogram: Floats, threads: int | None = 1) -> Floats:
+        if method == "sorting":
+            return without_full_stripes(sinogram, size, threads)
+        if method == "combined":
+            from tomolive.recon.rings_combined import without_all_stripes
+
+            return without_all_stripes(sinogram, size, min(large, columns), snr, threads)
+        from tomolive.recon.rings_wavelet import without_smooth_stripes
+
+        return without_smooth_stripes(sinogram, level, damping)
+
     if values.ndim == 2:
-        return _without_stripes(values, size, threads)
-    return np.stack([_without_stripes(sinogram, size, threads) for sinogram in values])
+        return clean(values, threads)
+    if len(values) == 1:
+        return clean(values[0], threads)[np.newaxis]
+    return np.stack(run(clean, values, threads))
 
 
-def _without_stripes(sinogram: Floats, size: int, threads: int | None) -> Floats:
-    turned = np.ascontiguousarray(sinogram.T)
-    order = np.empty(turned.shape, np.int64)
-    ranked = np.empty_like(turned)
-    smooth = np.empty_like(turned)
-    restored = np.empty_like(turned)
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """A sinogram with each column sorted by value, turned: (columns, angles)."""
 
-    def sort(block: tuple[int, int]) -> None:
-        part = slice(*block)
-        order[part] = np.argsort(turned[part], axis=1)
-        ranked[part] = np.take_along_axis(turned[part], order[part], axis=1)
+    values: Floats
+    order: npt.NDArray[np.int64]
+    """Where each value stood."""
+    threads: int | None
 
-    def put_back(block: tuple[int, int]) -> None:
-        part = slice(*block)
-        np.put_along_axis(restored[part], order[part], smooth[part], axis=1)
+    @classmethod
+    def of(cls, sinogram: Floats, threads: int | None) -> "Ranked":
+        """Sort the columns of ``sinogram`` (angles, columns)."""
+        turned = np.ascontiguousarray(sinogram.T)
+        order = np.empty(turned.shape, np.int64)
+        ranked = np.empty_like(turned)
 
-    columns, ranks = turned.shape
-    run(sort, blocks(columns, _RANKS), threads)
-    run(lambda b: _median_down(ranked, b[0], b[1], size, smooth), blocks(ranks, _RANKS), threads)
-    run(put_back, blocks(columns, _RANKS), threads)
-    return np.ascontiguousarray(restored.T)
+        def sort(block: tuple[int, int]) -> None:
+            part = slice(*block)
+            order[part] = np.argsort(turned[part], axis=1)
+            ranked[part] = np.take_along_axis(turned[part], order[part], axis=1)
+
+        run(sort, blocks(len(turned), _RANKS), threads)
+        return cls(ranked, order, threads)
+
+    def smooth(self, size: int) -> Floats:
+        """Return the running median over ``size`` columns, rank by rank; (columns, angles)."""
+        out = np.empty_like(self.values)
+        ranks = self.values.shape[1]
+        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _RANKS), self.threads)
+        return out
+
+    def put_back(self, ranked: Floats) -> Floats:
+        """Return the sinogram (angles, columns) whose sorted columns are ``ranked`` (columns, angles)."""
+        turned = np.empty_like(ranked)
+
+        def put(block: tuple[int, int]) -> None:
+            part = slice(*block)
+            np.put_along_axis(turned[part], self.order[part], ranked[part], axis=1)
+
+        run(put, blocks(len(turned), _RANKS), self.threads)
+        return np.ascontiguousarray(turned.T)
+
+
+def without_full_stripes(sinogram: Floats, size: int, threads: int | None = 1) -> Floats:
+    """Remove stripes from one sinogram (angles, columns) by sorting, algorithm 3."""
+    ranked = Ranked.of(sinogram, threads)
+    return ranked.put_back(ranked.smooth(size))
 
 
 @njit(nogil=True, cache=True)
