@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import event_model
 import pytest
 from click.testing import CliRunner
 
+from tomolive import Publisher
 from tomolive.cli.status import status
 from tomolive.demo.processes import Services
 
@@ -42,6 +45,10 @@ archive: {{http: "{archive.fields["http"].removeprefix("http://")}"}}
 page: {{listen: "127.0.0.1:1"}}
 """
         )
+        with closing(Publisher(hub.fields["native"], spool=tmp_path / "spool")) as publish:
+            run = event_model.compose_run()
+            publish("start", run.start_doc)
+            publish("stop", run.compose_stop())
         found, code = _ask_until(config, lambda told: "archive" in told["hub"]["lag"])
         table = CliRunner().invoke(status, ["--config", str(config)])
     states = {name: service["state"] for name, service in found.items()}
