@@ -1,8 +1,8 @@
 """All kinds of stripes: dead, large and small ones.
 
 Algorithms 6, 5, 4 and 3 of Vo, Atwood and Drakopoulos, Opt. Express 26, 28396 (2018), one after the other.
-They are made for transmissions: there a column that answers differently is wrong by a factor, and air is no number
-near zero to divide by.
+They are made for transmissions: there a column that answers differently is wrong by a factor, and air is no
+number near zero to divide by.
 """
 
 import numpy as np
