@@ -22,7 +22,7 @@ from tomolive.live.prepared import PLAIN, PreparedProjections
 from tomolive.live.projections import ProjectionStore
 from tomolive.recon.filters import check_filter
 from tomolive.recon.flat_field import AnyField
-from tomolive.recon.half_acquisition import LEAST_OVERLAP
+from tomolive.recon.half_acquisition import is_half_acquisition
 from tomolive.recon.pipeline import references
 from tomolive.recon.slices import check_center
 
@@ -30,10 +30,6 @@ PLANES = ("xy", "xz", "yz")
 
 Counts = npt.NDArray[np.generic]
 Pixels = npt.NDArray[np.float32]
-
-_WHOLE_TURN_DEG = 300.0
-_OFF_AXIS = 0.25
-"""A whole turn with the axis nearer to an edge than this part of the columns is a half acquisition."""
 
 
 class SliceAccumulator:
@@ -245,9 +241,9 @@ class SliceAccumulator:
         """Return what estimates the centre before 180 degrees, for any thread; None: too early, or late."""
         return self._centring.early(self._projections, self._angles, threads)
 
-    def take_center(self, found: Found | None) -> bool:
-        """Take a centre that was found, unless one was given meanwhile; return whether slices changed."""
-        if not self._centring.take(found):
+    def take_center(self, found: Found | None, *, early: bool = False) -> bool:
+        """Take a centre that was found, unless a better one is known by now; return whether slices changed."""
+        if not self._centring.take(found, early=early):
             return False
         self._redraw()
         return True
@@ -410,13 +406,11 @@ class SliceAccumulator:
 
     def _axis(self) -> float | None:
         """Return the centre about which a half acquisition is widened; None if the scan is none."""
-        short = min(self.center, self._shape[1] - 1 - self.center)
         turn = self._turn
         if turn is None and self._angles.size:
             turn = float(np.degrees(np.ptp(self._angles)))
-        if turn is None or turn < _WHOLE_TURN_DEG or not short < _OFF_AXIS * self._shape[1]:
-            return None
-        return self.center if short >= LEAST_OVERLAP else None
+        wide = turn is not None and is_half_acquisition(self.center, self._shape[1], turn)
+        return self.center if wide else None
 
     def _place_of(self, plane: str) -> Place:
         return plane, (float(self.positions[plane]),)

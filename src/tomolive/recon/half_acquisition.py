@@ -14,6 +14,16 @@ from tomolive.errors import ReconstructionError
 LEAST_OVERLAP = 4.0
 """Columns on the shorter side of the axis; fewer cannot be blended."""
 
+_WHOLE_TURN_DEG = 300.0
+_OFF_AXIS = 0.25
+"""A whole turn with the axis nearer to an edge than this part of the columns is a half acquisition."""
+
+
+def is_half_acquisition(center: float, columns: int, turn: float) -> bool:
+    """Whether a scan that turns through ``turn`` degrees about this column is to be widened."""
+    short = min(center, columns - 1 - center)
+    return turn >= _WHOLE_TURN_DEG and LEAST_OVERLAP <= short < _OFF_AXIS * columns
+
 
 def widen(sinograms: npt.ArrayLike, center: float) -> tuple[npt.NDArray[np.float32], float]:
     """Extend sinograms of a half-acquisition scan to the width that both half turns see together.
