@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -71,10 +73,14 @@ def run_of_handler(beamlines) -> list[tuple[str, dict]]:
     return [*pairs, datum, run.event("primary", det=datum[1]["datum_id"]), run.stop()]
 
 
-def test_a_handler_that_fails_to_close_does_not_take_the_stop_document(beamlines, mounted, seen, monkeypatch):
+def test_a_handler_that_fails_to_close_does_not_take_the_stop_document(
+    beamlines, mounted, seen, monkeypatch, tmp_path
+):
     """The error is logged, and the run ends as it did."""
     monkeypatch.setattr(handlers, "_find", {"SITE_SPEC": ClosesBadly}.get)
-    seen.run(mounted(fill_events=True, frames=False), run_of_handler(beamlines))
+    filler = mounted(fill_events=True, frames=False)
+    (tmp_path / "files/a").touch()
+    seen.run(filler, run_of_handler(beamlines))
     assert [name for name, _ in seen.documents][-2:] == ["event", "stop"]
     assert seen.events("primary")[0]["filled"] == {"det": True}
 
@@ -159,6 +165,79 @@ def test_a_handler_is_not_made_with_a_path_that_leads_elsewhere(tmp_path, monkey
     with pytest.raises(OutsideRootsError, match="might lead"):
         handlers.HandlerReader("SITE_SPEC", source).read({})
     assert made == []
+
+
+@pytest.fixture
+def site_reader(tmp_path, monkeypatch):
+    """Make a reader of ``images/a.h5`` whose handler opens it with h5py, and gives what ``inside`` names."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (tmp_path / "secret").mkdir()
+    with h5py.File(tmp_path / "secret/s.h5", "w") as file:
+        file["d"] = np.full((1, 4, 5), 13)
+
+    class Handler:
+        def __init__(self, path):
+            self.file = h5py.File(path, "r")
+
+        def __call__(self, inside):
+            return self.file[inside][:]
+
+    monkeypatch.setattr(handlers, "_find", {"SITE_SPEC": Handler}.get)
+    source = Source(folder / "a.h5", Locator({}, [folder]).confine)
+    return handlers.HandlerReader("SITE_SPEC", source)
+
+
+def _external_link(file, secret):
+    file["x"] = h5py.ExternalLink(secret, "d")
+
+
+def _link_in_a_group(file, secret):
+    file["deep/in/x"] = h5py.ExternalLink(f"../secret/{secret.name}", "d")
+
+
+def _virtual(file, secret):
+    layout = h5py.VirtualLayout((1, 4, 5), "i8")
+    layout[:] = h5py.VirtualSource(secret, "d", (1, 4, 5))
+    file.create_virtual_dataset("x", layout)
+
+
+def _external_storage(file, secret):
+    file.create_dataset("x", (1, 4, 5), "i8", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+
+def _by_a_second_file(file, secret):
+    with h5py.File(Path(file.filename).with_name("b.h5"), "w") as second:
+        _link_in_a_group(second, secret)
+    file["x"] = h5py.ExternalLink("b.h5", "deep/in/x")
+
+
+@pytest.mark.parametrize("user_block", [0, 4096])
+@pytest.mark.parametrize(
+    "lead", [_external_link, _link_in_a_group, _virtual, _external_storage, _by_a_second_file]
+)
+def test_a_handler_is_not_led_outside_by_its_file(site_reader, tmp_path, lead, user_block):
+    """HDF5 would follow any link; all are followed before, and the whole file is refused."""
+    with h5py.File(tmp_path / "images/a.h5", "w", userblock_size=user_block) as file:
+        file["good"] = np.ones((1, 4, 5))
+        lead(file, tmp_path / "secret/s.h5")
+    with pytest.raises(OutsideRootsError):
+        site_reader.read({"inside": "x"})
+
+
+def test_a_handler_is_not_led_outside_by_a_file_that_has_changed(site_reader, tmp_path):
+    """A link that was added after the first read is found before the next."""
+    with h5py.File(tmp_path / "images/a.h5", "w") as file:
+        file["good"] = np.ones((1, 4, 5))
+        file["circle"] = file["/"]
+        file["inside"] = h5py.ExternalLink("a.h5", "good")
+    np.testing.assert_array_equal(site_reader.read({"inside": "good"}), np.ones((1, 4, 5)))
+    np.testing.assert_array_equal(site_reader.read({"inside": "circle/inside"}), np.ones((1, 4, 5)))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        _external_link(file, tmp_path / "secret/s.h5")
+    (tmp_path / "other.h5").replace(tmp_path / "images/a.h5")
+    with pytest.raises(OutsideRootsError):
+        site_reader.read({"inside": "x"})
 
 
 def test_frames_that_are_not_there_are_reported_together(beamlines, mounted, seen, tmp_path):

@@ -1,5 +1,6 @@
 """Frames out of HDF5 files of all layouts; and what a reader must never do to the file's writer."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -178,6 +179,29 @@ def test_a_reader_never_keeps_a_writer_from_its_file(reader, folder):
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
         camera.close()
+
+
+def test_a_closed_file_of_the_old_format_is_locked_once_for_an_instant(reader, folder, monkeypatch):
+    """Then not again while frames are read or awaited, but once more after the file has changed."""
+    granted, flock = [], fcntl.flock
+
+    def counted(descriptor, operation):
+        flock(descriptor, operation)
+        if operation & fcntl.LOCK_SH:
+            granted.append(operation)
+
+    monkeypatch.setattr(fcntl, "flock", counted)
+    path = folder / "x.h5"
+    with h5py.File(path, "w", libver="earliest", locking=False) as file:
+        file.create_dataset("d", data=TRUTH[:5], chunks=(1, 6, 8), maxshape=(None, 6, 8))
+    camera = reader()
+    for expected in (1, 2):
+        for _ in range(20):
+            camera.read(0, 5)
+            with pytest.raises(NotReadyError):
+                camera.read(5, 6)
+        assert len(granted) == expected
+        os.utime(path, (0, 0))
 
 
 def test_a_file_of_a_writer_that_was_killed_is_read(reader, folder, beamlines):

@@ -135,6 +135,24 @@ def test_wait_ready_waits_for_the_hub(hub):
     assert not thread.is_alive()
 
 
+def test_frames_are_asked_for_before_the_start(hub, listen):
+    """Later nobody would read them; that is said rather than nothing given."""
+    listener = listen(hub.native)
+    with pytest.raises(SettingsError, match="before start"):
+        listener.dispatcher.subscribe_frames(print)
+
+
+def test_a_dispatcher_runs_once(hub):
+    """Stopped before it began, or started again, ``start`` returns at once."""
+    dispatcher = RemoteDispatcher(hub.native)
+    dispatcher.stop()
+    for _ in range(2):
+        thread = threading.Thread(target=dispatcher.start)
+        thread.start()
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
 def test_a_name_belongs_to_one_consumer(hub, listen):
     """Whoever comes later takes the cursor over; the earlier one ends with an error that says so."""
     earlier = listen(hub.native, name="archive")

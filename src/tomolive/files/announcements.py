@@ -291,9 +291,7 @@ def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, even
         resource_uid, kwargs = run.datums.get(datum_id, ("", {}))
         asset = run.assets.get(resource_uid)
         each = frames_per_event(description, asset.parameters if asset else {})
-        point = kwargs.get("point_number", kwargs.get("frame", first))
-        if not isinstance(point, int) or point < 0:
-            raise ValueError(f"point_number {point!r} is no number of a point")
+        point = _count(kwargs.get("point_number", kwargs.get("frame", first)))
     except (TypeError, ValueError, AttributeError) as error:
         log.warning("a datum of %r cannot be understood: %s", data_key, error)
         each = frames_per_event(description, {})
@@ -303,6 +301,12 @@ def _of_datum(run_uid: str, run: _Run, descriptor: Document, data_key: str, even
     position = point * each if asset is not None and asset.mimetype else 0
     track = _track(run_uid, descriptor, data_key, each)
     return Announcement(track, asset, first * each, position, each, kwargs)
+
+
+def _count(point: object) -> int:
+    if not isinstance(point, int) or point < 0:
+        raise ValueError(f"{point!r} is no number of a point")
+    return point
 
 
 def merge(parts: Iterable[Announcement]) -> list[Announcement]:

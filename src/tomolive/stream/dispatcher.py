@@ -97,6 +97,8 @@ class RemoteDispatcher:
         self._tokens = count(1)
         self._stopped = threading.Event()
         self._filling: Filler | None = None
+        self._without_frames = False
+        """Whether ``start`` runs, and nobody wanted frames when it began."""
 
     # ---- who listens
 
@@ -114,7 +116,15 @@ class RemoteDispatcher:
         callback: Callable[["Frames"], Any],
         missing: Callable[["MissingFrames"], Any] | None = None,
     ) -> int:
-        """Have ``callback`` called with blocks of frames, ``missing`` with those that no file holds."""
+        """Have ``callback`` called with blocks of frames, ``missing`` with those that no file holds.
+
+        Raises
+        ------
+        SettingsError
+            if `start` runs without frames: what was announced before cannot be made up for.
+        """
+        if self._without_frames:
+            raise SettingsError("subscribe_frames comes too late: call it before start(), which runs already")
         token = next(self._tokens)
         self._frame_callbacks[token] = callback
         if missing is not None:
@@ -154,6 +164,9 @@ class RemoteDispatcher:
     def start(self) -> None:
         """Call the callbacks, in this thread, until ``stop``.
 
+        A dispatcher runs once: after ``stop`` this returns at once, and another dispatcher (with the same
+        ``name``, to go on where this one was) is needed.
+
         Raises
         ------
         AddressError
@@ -174,7 +187,7 @@ class RemoteDispatcher:
                         return  # not asking for the next one leaves this one unacknowledged
 
     def stop(self) -> None:
-        """End ``start`` after the document at hand; any thread may call this.
+        """End ``start`` after the document at hand, for good; any thread may call this, at any time.
 
         A wait for a file ends at once; the document that announced it then counts as not done.
         """
@@ -189,6 +202,7 @@ class RemoteDispatcher:
     @contextlib.contextmanager
     def _filler(self) -> Iterator["Filler | None"]:
         """Provide what reads images, if anyone wants them."""
+        self._without_frames = not self._frame_callbacks
         if not (self._fill or self._frame_callbacks):
             yield None
             return

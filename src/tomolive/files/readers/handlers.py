@@ -1,15 +1,17 @@
 """Image files of specs that only a databroker handler can read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tomolive.errors import OutsideRootsError, UnknownLayoutError
-from tomolive.files.readers.base import Array, NotReadyError, Source
+from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
+from tomolive.files.readers.hdf5_links import confine_links
 
 GROUP = "databroker.handlers"
+_MOST_FILES = 32
 
 
 class HandlerReader:
@@ -17,7 +19,8 @@ class HandlerReader:
 
     A handler makes file names of its own, and may open a file as soon as it is made: nothing that it is made
     with may be an absolute path or hold ``..``. Those that can list their files (``get_file_list``) are asked
-    before they read; to the others' other arguments the same applies.
+    before they read; those that cannot may only read the very file that the document names. Of HDF5 files all
+    links are followed before a handler gets them, since HDF5 would follow them anywhere.
 
     Raises
     ------
@@ -29,6 +32,8 @@ class HandlerReader:
         self._source = source
         self._factory = _find(spec)
         self._handler: Any = None
+        self._confined: dict[Path, Hashable] = {}
+        """The newest files whose links were followed, as they were then."""
 
     def read(self, datum_kwargs: Mapping[str, Any]) -> Array:
         """Return what the handler gives for one datum.
@@ -42,12 +47,16 @@ class HandlerReader:
         """
         path = self._source.confine(self._source.path)
         try:
+            if self._handler is not None and any(stamp(p) != before for p, before in self._confined.items()):
+                # Whatever the handler has open could not be looked through again.
+                self.close()
             if self._handler is None:
                 self._refuse_paths(self._source.parameters)
+                self._confine_links([path])  # some open it at once
                 self._handler = self._factory(str(path), **self._source.parameters)
-            self._confine(datum_kwargs)
+            self._confine_links(self._files(datum_kwargs))
             return np.asarray(self._handler(**datum_kwargs))
-        except OutsideRootsError:
+        except (OutsideRootsError, NotReadyError):
             raise
         except ImportError as error:
             raise UnknownLayoutError(f"the handler of {path} needs another package: {error}") from error
@@ -55,15 +64,30 @@ class HandlerReader:
         # what they saw first.
         except Exception as error:
             self._handler = None
+            self._confined.clear()
             raise NotReadyError(f"{path}: {type(error).__name__}: {error}", only=True) from error
 
-    def _confine(self, datum_kwargs: Mapping[str, Any]) -> None:
+    def _files(self, datum_kwargs: Mapping[str, Any]) -> list[Path]:
+        """Return the files that the handler will read, confined."""
         list_files = getattr(self._handler, "get_file_list", None)
         if list_files is not None:
-            for name in list_files([dict(datum_kwargs)]):
-                self._source.confine(Path(name))
-            return
+            return [self._source.confine(Path(name)) for name in list_files([dict(datum_kwargs)])]
         self._refuse_paths(datum_kwargs)
+        path = self._source.confine(self._source.path)
+        if not path.is_file():
+            raise NotReadyError(
+                f"{path} is no file so far, and its handler does not say which others it reads"
+            )
+        return [path]
+
+    def _confine_links(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            now = stamp(path)
+            if path not in self._confined and path.is_file():
+                confine_links(path, self._source.confine)
+                self._confined[path] = now
+        for path in list(self._confined)[:-_MOST_FILES]:
+            del self._confined[path]
 
     def _refuse_paths(self, arguments: Mapping[str, Any]) -> None:
         # A place inside an HDF5 file begins with a slash like one outside it; handlers call it a key.
@@ -75,6 +99,7 @@ class HandlerReader:
         """Close the handler, if it can be closed."""
         close = getattr(self._handler, "close", None)
         self._handler = None
+        self._confined.clear()
         if close is not None:
             close()
 

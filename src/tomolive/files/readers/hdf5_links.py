@@ -1,23 +1,28 @@
 """The way to an HDF5 dataset, through links and virtual datasets; each file is confined before HDF5 opens it.
 
 Links are followed here rather than by HDF5, which also looks for files in places that depend on the
-environment, and says where it has been only afterwards.
+environment, and says where it has been only afterwards. A file that foreign code will open is looked through
+before.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+from h5py import h5o
 
-from tomolive.errors import UnknownLayoutError
+from tomolive.errors import OutsideRootsError, UnknownLayoutError
 from tomolive.files.readers.base import BeingWrittenError, NotReadyError
-from tomolive.files.readers.hdf5_state import Hdf5State, examine
+from tomolive.files.readers.hdf5_state import Hdf5State, examine, is_hdf5
 
 CLOSE_FIRST = "images become readable when the detector closes the file"
 _MOST_LINKS = 16
 _MOST_LEVELS = 8
 """Of virtual datasets that are made of virtual datasets."""
+_MOST_OBJECTS = 10_000
+"""In all files that are looked through for one; a detector's file holds a hundred."""
 
 Confine = Callable[[Path], Path]
 
@@ -57,7 +62,7 @@ class Trail:
             if there is something else.
         """
         for _ in range(_MOST_LINKS):
-            found = _walk(self._enter(path), name)
+            found = _walk(self.enter(path), name)
             if isinstance(found, tuple):
                 path, name = found
             elif isinstance(found, h5py.Dataset) and found.ndim > 0:
@@ -72,7 +77,16 @@ class Trail:
             file.close()
         self._files.clear()
 
-    def _enter(self, path: Path) -> h5py.File:
+    def enter(self, path: Path) -> h5py.File:
+        """Return an open file, after asking whether it may be opened.
+
+        Raises
+        ------
+        OutsideRootsError
+            if it may not.
+        NotReadyError
+            if it cannot be read yet.
+        """
         real = self._confine(path)
         if real not in self._files:
             self.state = require_readable(real)
@@ -118,6 +132,73 @@ def _confine_source(path: Path, name: str, confine: Confine, seen: set[tuple[Pat
         confine_sources(dataset, confine, seen, level)
     finally:
         trail.close()
+
+
+def confine_links(path: Path, confine: Confine) -> None:
+    """Check where all the links, virtual datasets and external storage of a file lead, and of those in turn.
+
+    For a file that foreign code will open: HDF5 follows them wherever they lead.
+
+    Raises
+    ------
+    OutsideRootsError
+        if one leads outside the allowed roots, or there are too many to follow.
+    NotReadyError
+        if a file on the way cannot be read yet.
+    """
+    count, seen = 0, set[Path]()
+    ahead = [confine(path)]
+    while ahead:
+        path = ahead.pop()
+        if path in seen or not is_hdf5(path):
+            continue
+        seen.add(path)
+        trail = Trail(confine)
+        try:
+            for item in _objects(trail.enter(path)):
+                count += 1
+                if count > _MOST_OBJECTS:
+                    raise OutsideRootsError(f"{path} holds too much to see where all of it leads")
+                if isinstance(item, h5py.ExternalLink):
+                    ahead += [confine(place) for place in _places(path, item.filename)]
+                elif isinstance(item, h5py.Dataset):
+                    confine_sources(item, confine)
+        finally:
+            trail.close()
+
+
+def _objects(group: h5py.Group) -> Iterator[h5py.Dataset | h5py.ExternalLink]:
+    """Yield the external links and datasets below a group; hard links may lead in circles."""
+    seen, ahead = set[object](), [group]
+    while ahead:
+        group = ahead.pop()
+        if (place := h5o.get_info(group.id).addr) in seen:
+            continue
+        seen.add(place)
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield link
+            elif isinstance(link, h5py.HardLink):
+                item = group[name]
+                if isinstance(item, h5py.Group):
+                    ahead.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    yield item
+
+
+def _places(path: Path, link: str) -> list[Path]:
+    """Return where HDF5 would look for the file of an external link in the file ``path``.
+
+    Beside it first, else also in the working directory and under a prefix from the environment.
+    """
+    prefixes = os.environ.get("HDF5_EXT_PREFIX", "").split(os.pathsep)
+    beside = path.parent / link
+    elsewhere = [Path(folder or ".", link).absolute() for folder in ("", *prefixes)]
+    return [
+        beside,
+        *(place for place in elsewhere if place.exists() and (prefixes[0] or not beside.exists())),
+    ]
 
 
 def require_readable(path: Path) -> Hdf5State:
