@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from h5py import h5o
 
 from tomolive.errors import OutsideRootsError, UnknownLayoutError
 from tomolive.files.readers.base import BeingWrittenError, NotReadyError
@@ -169,12 +168,12 @@ def confine_links(path: Path, confine: Confine) -> None:
 
 def _objects(group: h5py.Group) -> Iterator[h5py.Dataset | h5py.ExternalLink]:
     """Yield the external links and datasets below a group; hard links may lead in circles."""
-    seen, ahead = set[object](), [group]
+    seen, ahead = set[h5py.Group](), [group]
     while ahead:
         group = ahead.pop()
-        if (place := h5o.get_info(group.id).addr) in seen:
+        if group in seen:
             continue
-        seen.add(place)
+        seen.add(group)
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
