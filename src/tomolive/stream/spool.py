@@ -182,6 +182,8 @@ class Spool:
         while len(self._segments) > 1 and self._segments[1][0] <= seq + 1:
             with self._turning:
                 _, done = self._segments.pop(0)
+            if self._next is not None and self._next[1] is done:
+                self._next = None  # read to its end
             done.close()
             done.path.unlink(missing_ok=True)
 

@@ -1,0 +1,139 @@
+"""Brokers as processes that can be killed and started again: for the benchmark and the tests of engines."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from tomolive.errors import TomoliveError
+
+_START_SECONDS = 60.0
+
+
+class AbsentError(TomoliveError):
+    """This broker is not installed here."""
+
+
+class Broker(ABC):
+    """A broker with its data in a folder."""
+
+    name: str
+    keeps = True
+    """Whether it still has its documents after SIGKILL."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.port = folder, free_port()
+        self._process: subprocess.Popen | None = None
+        self.start()
+
+    def __enter__(self) -> "Broker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where documents come in and go out."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return what starts it."""
+
+    def start(self) -> None:
+        """Start it, again at the same address with what it kept, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.kill()
+                raise TomoliveError(
+                    f"{self.name} does not start: {(self.folder / 'log').read_text()[-1000:]}"
+                )
+            time.sleep(0.02)
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self, seconds: float) -> None:
+        """Let it do nothing for a while, with its connections open."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            self._process.send_signal(signal.SIGCONT)
+
+
+class HubBroker(Broker):
+    """Our own hub."""
+
+    name = "hub"
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        others = [word for option in ("--in", "--out", "--http") for word in (option, "127.0.0.1:0")]
+        return [
+            sys.executable, "-m", "tomolive", "hub", "--journal", str(self.folder / "journal"),
+            "--native", f"127.0.0.1:{self.port}", *others,
+        ]  # fmt: skip
+
+
+class NatsBroker(Broker):
+    """A NATS server with JetStream; ``settings`` are lines of its configuration file."""
+
+    name = "nats"
+
+    def __init__(self, folder: Path, settings: str = "", user: str = "", options: str = "") -> None:
+        self._settings, self._user, self._options = settings, user, options
+        super().__init__(folder)
+
+    @property
+    def address(self) -> str:
+        return self.place("scans")
+
+    def place(self, name: str) -> str:
+        """Return the address of a stream of that name."""
+        return f"nats://{self._user}127.0.0.1:{self.port}/{name}{self._options}"
+
+    def command(self) -> list[str]:
+        server = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
+        if server is None:
+            raise AbsentError("nats-server is not installed; Debian's package is nats-server")
+        configuration = self.folder / "nats.conf"
+        configuration.write_text(
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}" }}\n{self._settings}\n'
+        )
+        return [server, "-c", str(configuration)]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_required() -> bool:
+    """Whether a broker that is absent is a failure: in continuous integration all are installed."""
+    return os.environ.get("CI") == "true"

@@ -1,0 +1,149 @@
+"""Brokers, runs and listeners for the contract of the engines."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tomolive.bench.brokers import AbsentError, Broker, HubBroker, NatsBroker, is_required
+from tomolive.stream.dispatcher import RemoteDispatcher
+from tomolive.stream.publisher import Publisher
+
+TIMEOUT = 60.0
+BROKERS: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker}
+
+
+def started(kind: type[Broker], folder, **options) -> Broker:
+    """Start a broker; one that is not installed skips the test, in continuous integration it fails it."""
+    try:
+        return kind(folder, **options)
+    except (AbsentError, ModuleNotFoundError) as error:
+        if is_required():
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", params=list(BROKERS))
+def broker(request, tmp_path_factory) -> Iterator[Broker]:
+    """Each kind of broker in turn, for all tests of a module."""
+    with started(BROKERS[request.param], tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def start_broker() -> Callable[..., Broker]:
+    """Start a broker of a kind, skipping where it is not installed."""
+    return started
+
+
+@pytest.fixture
+def address(broker, request) -> str:
+    """An address of the broker with a place of its own for each test, where it has places."""
+    return getattr(broker, "place", lambda _name: broker.address)(uuid.uuid4().hex[:12])
+
+
+class Listener:
+    """A RemoteDispatcher in a thread, and what it has heard."""
+
+    def __init__(self, address: str, callback: Callable | None = None, **options) -> None:
+        self.documents: list[tuple[str, dict]] = []
+        self.error: BaseException | None = None
+        self.dispatcher = RemoteDispatcher(address, **options)
+        self.dispatcher.subscribe(callback or (lambda name, doc: self.documents.append((name, doc))))
+        self._thread = threading.Thread(target=self._run, name="listener")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.dispatcher.start()
+        except BaseException as error:  # noqa: BLE001  # the test looks at it
+            self.error = error
+
+    def join(self) -> None:
+        """Wait until the dispatcher has ended by itself."""
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the dispatcher."""
+        self.dispatcher.stop()
+        self.join()
+
+    def of_run(self, run: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
+        """Return what came of a run."""
+        uids = {doc["uid"] for _, doc in run}
+        return [(name, doc) for name, doc in self.documents if doc.get("uid") in uids]
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    """Start a RemoteDispatcher that collects; ready when this returns."""
+    listeners: list[Listener] = []
+
+    def start(address: str, callback: Callable | None = None, *, wait: bool = True, **options) -> Listener:
+        listeners.append(Listener(address, callback, **options))
+        assert not wait or listeners[-1].dispatcher.wait_ready(TIMEOUT)
+        return listeners[-1]
+
+    yield start
+    for listener in listeners:
+        listener.stop()
+
+
+@pytest.fixture
+def publish(tmp_path) -> Iterator[Callable[..., Publisher]]:
+    """Publish documents and wait until the broker has them; return the Publisher, which is closed later."""
+    publishers: list[Publisher] = []
+
+    def give(address: str, documents=(), *, wait: bool = True) -> Publisher:
+        publishers.append(Publisher(address, spool=tmp_path / "spool"))
+        for name, doc in documents:
+            publishers[-1](name, doc)
+        assert not wait or publishers[-1].flush(TIMEOUT)
+        return publishers[-1]
+
+    yield give
+    for publisher in publishers:
+        publisher.close(0)
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Wait until a condition holds."""
+
+    def wait(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture
+def make_run() -> Callable[..., list[tuple[str, dict]]]:
+    """Make the documents of a valid run with so many events."""
+
+    def make(events: int, uid: str | None = None, data=None, **start) -> list[tuple[str, dict]]:
+        run, descriptor, now = uid or str(uuid.uuid4()), str(uuid.uuid4()), time.time()
+        data = {"value": 1.5} if data is None else data
+        keys = {key: {"source": "SIM", "dtype": "number", "shape": []} for key in data}
+        stamps = dict.fromkeys(data, now)
+        of = {"run_start": run, "time": now}
+        events_of = [
+            {
+                "uid": str(uuid.uuid4()), "descriptor": descriptor, "time": now, "seq_num": number + 1,
+                "data": data, "timestamps": stamps, "filled": {},
+            }
+            for number in range(events)
+        ]  # fmt: skip
+        return [
+            ("start", {"uid": run, "time": now, "scan_id": 1, **start}),
+            ("descriptor", {"uid": descriptor, **of, "name": "primary", "data_keys": keys}),
+            *(("event", doc) for doc in events_of),
+            ("stop", {"uid": str(uuid.uuid4()), **of, "exit_status": "success"}),
+        ]
+
+    return make
