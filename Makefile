@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers check clean
+.PHONY: demo test lint types layers check reference docs clean
 demo: $(VENV)/.installed
 	$(BIN)/tomolive demo $(ARGS)
 
@@ -29,5 +29,11 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+reference: $(VENV)/.installed
+	$(BIN)/python docs/generate_reference.py
+
+docs: $(VENV)/.installed
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 clean:
-	rm -rf $(VENV) tomolive-demo tomolive-replay
+	rm -rf $(VENV) docs/_build tomolive-demo tomolive-replay
