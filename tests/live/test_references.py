@@ -21,10 +21,20 @@ def test_the_mean_is_kept_not_the_frames():
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < frames.nbytes / 10
-    found = references.stack("flat", ["none", "a"])
-    assert found is not None
+    (found,), times = references.flats(["none", "a"])
+    assert times == [0.0]
     np.testing.assert_allclose(flat_field(found).gain, flat_field(frames).gain, rtol=1e-6)
-    assert references.stack("dark", ["a"]) is None
+    assert references.dark(["a"]) is None
+
+
+def test_flats_taken_later_are_kept_apart():
+    """Those that come before enough projections have come belong together; later ones are told by when."""
+    references = References()
+    for at, level in ((0, 100.0), (3, 200.0), (50, 400.0)):
+        references.add(Batch("flat", "a", 0, np.full((2, 4, 5), level), None), at, apart=10)
+    flats, times = references.flats(["a"])
+    assert times == [0.0, 50.0]
+    assert [float(frame.mean()) for frame in flats] == [150.0, 400.0]
 
 
 def test_runs_long_past_are_forgotten():

@@ -70,8 +70,10 @@ class Centring:
         self.source = "provisional: that of before, until it can be estimated"
         self._deviation = None
 
-    def take(self, found: Found | None) -> bool:
-        """Take what was found, unless a centre is given; return whether it moved."""
+    def take(self, found: Found | None, *, early: bool = False) -> bool:
+        """Take what was found, unless a better one is known by now; return whether it moved."""
+        if early and self._deviation is not None:
+            return False
         if found is None or self.is_given or not 0 <= found[0] <= self._columns - 1:
             return False
         moved = abs(found[0] - self.center) > _MOVED

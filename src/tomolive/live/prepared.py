@@ -44,6 +44,8 @@ class PreparedProjections:
     ----------
     rows, columns : int
         Shape of a projection after binning and widening: those of the volume.
+    numbers : numpy.ndarray
+        Numbers of the projections within the scan, (n,).
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class PreparedProjections:
         self._shape = (rows, columns)
         self.rows, self.columns = rows, columns
         self._store, self._threads = store, threads
-        self._numbers = np.empty(0)
+        self.numbers = np.empty(0, np.intp)
         self.filter = "ramp"
         self.corrections = PLAIN
         self._field: AnyField | None = None
@@ -84,7 +86,7 @@ class PreparedProjections:
     def append(self, frames: npt.NDArray[np.generic], numbers: Sequence[int] | npt.NDArray) -> None:
         """Keep raw projections (n, rows, columns)."""
         self._store.append(frames)
-        self._numbers = np.concatenate([self._numbers, np.asarray(numbers, np.float64)])
+        self.numbers = np.concatenate([self.numbers, np.asarray(numbers, np.intp)])
 
     def first_counts(self) -> npt.NDArray[np.generic]:
         """Return the counts of the first projection, (rows, columns)."""
@@ -127,7 +129,7 @@ class PreparedProjections:
     def integrals(self, indices: Indices, rows: slice = slice(None)) -> Floats:
         """Return line integrals (n, rows, columns) of some projections, some or all (binned) rows."""
         assert self._field is not None  # noqa: S101  callers have asked whether it is ready
-        times = self._numbers[indices] if isinstance(self._field, FlatSeries) else None
+        times = self.numbers[indices] if isinstance(self._field, FlatSeries) else None
         around = context_rows(self.corrections)
         rows = slice(*rows.indices(self.rows))
         taken = slice(0, self.rows)

@@ -1,15 +1,32 @@
 """What is shown, and when it is time to show it again."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy.typing as npt
 
+from tomolive.live.looks import Looks
+from tomolive.live.planes import Place
 from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status, Subject
 from tomolive.live.tomogram import SLICES, Tomogram
 
 PICTURE_PERIOD_S = 0.12
 _MOST_OF_THE_TIME = 2
 """Between pictures lies at least this many times what the last ones took, so that projections come first."""
+_ON_DEMAND_S = 2.0
+_ON_DEMAND_SHARE = 10
+"""A plane that does not grow is drawn again after so many times what that took."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Slices with several centres, side by side."""
+
+    pixels: npt.NDArray
+    centers: tuple[float, ...]
+    scores: tuple[float, ...]
+    middle: float
 
 
 class Publication:
@@ -29,6 +46,8 @@ class Publication:
         self._pictures: dict[str, Picture] = {}
         self._version = 0
         self._pictures_due = self._status_due = 0.0
+        self._drawn_anew: dict[str, float] = {}
+        """Planes that do not grow, and when they may be drawn again."""
 
     @property
     def is_due(self) -> bool:
@@ -40,18 +59,49 @@ class Publication:
         """Whether nothing has been published for so long."""
         return time.monotonic() >= self._status_due + seconds
 
-    def draw(self, tomogram: Tomogram) -> None:
-        """Make new pictures; `publish` shows them."""
+    def draw(self, tomogram: Tomogram, looks: Looks) -> None:
+        """Make new pictures of what is looked at, and of the slices of the results; `publish` shows them.
+
+        If the slices have not changed, only those are made that are not there.
+        """
         began = time.monotonic()
-        self._version += 1
-        slices, positions, of = tomogram.slices(), tomogram.positions, _subject(tomogram)
-        for plane in SLICES:
-            self._put(plane, slices[plane], positions[plane], tomogram.units, of)
-        if projection := tomogram.projection():
+        volume, of = tomogram.volume_shape, _subject(tomogram)
+        old, changed = self._pictures, self.redraw
+        self._pictures = {}
+        seen: dict[Place, npt.NDArray] = {}
+
+        def is_there(key: str) -> bool:
+            if changed or key not in old or old[key].of.run_uid != of.run_uid:
+                return False
+            self._pictures[key] = old[key]
+            return True
+
+        growing = looks.growing(volume)
+        tomogram.look(growing.values())
+        plain = {plane: (plane, (float(tomogram.positions[plane]),)) for plane in SLICES}
+        for key, place in {**growing, **plain}.items():
+            if not is_there(key):
+                pixels = seen[place] if place in seen else tomogram.picture(place)
+                seen[place] = pixels
+                self._put(key, pixels, place[1][-1], tomogram.units, of)
+        self._draw_on_demand(tomogram, looks.on_demand(volume), old, of)
+        if not is_there("projection") and (projection := tomogram.projection()):
             number, pixels, units = projection
             self._put("projection", pixels, number, units, of)
+        rows = looks.rows()
+        tomogram.keep_sinograms(set(rows.values()))
+        for key, row in rows.items():
+            if not is_there(key) and (sinogram := tomogram.sinogram(row)) is not None:
+                self._put(key, sinogram, row, "attenuation", of)
+        if "candidates" in old and old["candidates"].of.run_uid == of.run_uid:
+            self._pictures["candidates"] = old["candidates"]
         now = time.monotonic()
         self._pictures_due = now + max(PICTURE_PERIOD_S, _MOST_OF_THE_TIME * (now - began))
+
+    def show_strip(self, tomogram: Tomogram, strip: Strip) -> None:
+        """Show slices with several centres."""
+        self._put("candidates", strip.pixels, strip.middle, tomogram.units, _subject(tomogram))
+        self.retell = True
 
     def publish(self, status: Status) -> None:
         """Show the newest pictures with ``status``."""
@@ -59,8 +109,29 @@ class Publication:
         self._status_due = time.monotonic() + PICTURE_PERIOD_S
         self._store.publish(status, self._pictures)
 
-    def _put(self, plane: Plane, pixels: npt.NDArray, position: float, units: str, of: Subject) -> None:
-        self._pictures[plane] = Picture(plane, pixels, position, self._version, units, of)
+    def _draw_on_demand(
+        self, tomogram: Tomogram, places: Mapping[str, Place], old: Mapping[str, Picture], of: Subject
+    ) -> None:
+        """Draw one of the planes that do not grow, the one that has waited longest."""
+        began = time.monotonic()
+        due = {key: when for key, when in self._drawn_anew.items() if key in places}
+        self._drawn_anew = {key: due.get(key, 0.0) for key in places}
+        for key in places:
+            if key in old and old[key].of.run_uid == of.run_uid:
+                self._pictures[key] = old[key]
+            else:
+                self._drawn_anew[key] = 0.0
+        key = min(self._drawn_anew, key=lambda name: self._drawn_anew[name], default=None)
+        if key is None or self._drawn_anew[key] > began:
+            return
+        self._put(key, tomogram.picture(places[key]), places[key][1][-1], tomogram.units, of)
+        now = time.monotonic()
+        self._drawn_anew[key] = now + max(_ON_DEMAND_S, _ON_DEMAND_SHARE * (now - began))
+
+    def _put(self, key: str, pixels: npt.NDArray, position: float, units: str, of: Subject) -> None:
+        plane: Plane = key.partition("@")[0]  # pyright: ignore[reportAssignmentType]
+        self._version += 1
+        self._pictures[key] = Picture(plane, pixels, position, self._version, units, of, key)
 
 
 def _subject(tomogram: Tomogram) -> Subject:
@@ -74,9 +145,10 @@ def _subject(tomogram: Tomogram) -> Subject:
         frames_received=tomogram.received,
         frames_missing=len(scan.missing),
         coverage=tomogram.coverage,
-        coverage_wanted=scan.coverage_wanted,
+        coverage_wanted=tomogram.coverage_wanted,
         center=tomogram.center,
         center_source=tomogram.center_source,
         filter=tomogram.filter,
         pixel_size_um=scan.pixel_size_um,
+        corrections=tomogram.corrections,
     )

@@ -5,7 +5,8 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ class _Sum:
     """Adds up what is finite in frames, so that a thousand flats take no more memory than one."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.count = shape, 0
         self._sum = np.zeros(shape)
         self._count = np.zeros(shape, np.int32)
 
@@ -39,47 +41,85 @@ class _Sum:
             known = np.isfinite(frame)
             self._sum += np.where(known, frame, 0)
             self._count += known
+            self.count += 1
 
     def mean(self) -> Stack:
         return np.divide(self._sum, self._count, out=np.full_like(self._sum, np.nan), where=self._count > 0)
 
 
+@dataclass
+class _Taken:
+    """Flats that were taken together."""
+
+    first: int
+    """How many projections had come before the first of them."""
+    last: int
+    total: _Sum
+
+
 class References:
-    """The mean dark and flat of each run; those of runs long past are forgotten."""
+    """The mean darks and flats of each run; those of runs long past are forgotten.
+
+    Flats that are taken again later in a scan are kept apart, so that they can be interpolated.
+    """
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str, dict[str, _Sum]] = OrderedDict()
+        self._darks: OrderedDict[str, _Sum | None] = OrderedDict()
+        self._flats: dict[str, list[_Taken]] = {}
 
     def __contains__(self, run_uid: str) -> bool:
-        return run_uid in self._runs
+        return run_uid in self._darks
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, at: int = 0, apart: int = 1) -> None:
         """Take a batch of darks or flats.
+
+        Parameters
+        ----------
+        at
+            How many projections of the run had come before.
+        apart
+            Flats between which fewer projections have come were taken together.
 
         Raises
         ------
         ReconstructionError
             if their frames have another size than those before.
         """
-        run = self._runs.setdefault(batch.run_uid, {})
-        if batch.kind not in run:
-            run[batch.kind] = _Sum(batch.array.shape[1:])
-        run[batch.kind].add(batch.array)
-        self._runs.move_to_end(batch.run_uid)
-        while len(self._runs) > RUNS_KEPT:
-            self._runs.popitem(last=False)
+        shape = batch.array.shape[1:]
+        known = self._darks.setdefault(batch.run_uid, None)
+        flats = self._flats.setdefault(batch.run_uid, [])
+        if batch.kind == "dark":
+            total = self._darks[batch.run_uid] = known or _Sum(shape)
+        elif flats and at - flats[-1].last < apart:
+            flats[-1].last, total = at, flats[-1].total
+        else:
+            before = flats[0].total.shape if flats else shape
+            flats.append(_Taken(at, at, total := _Sum(before)))
+        total.add(batch.array)
+        self._darks.move_to_end(batch.run_uid)
+        while len(self._darks) > RUNS_KEPT:
+            gone, _ = self._darks.popitem(last=False)
+            del self._flats[gone]
 
     def touch(self, run_uid: str) -> None:
         """Keep the darks and flats of a run that is in use."""
-        if run_uid in self._runs:
-            self._runs.move_to_end(run_uid)
+        if run_uid in self._darks:
+            self._darks.move_to_end(run_uid)
 
-    def stack(self, kind: Literal["dark", "flat"], run_uids: Iterable[str]) -> Stack | None:
-        """Return the mean frame (1, rows, columns) of the first of ``run_uids`` that has any of this kind."""
+    def dark(self, run_uids: Iterable[str]) -> Stack | None:
+        """Return the mean dark (1, rows, columns) of the first of ``run_uids`` that has any."""
+        found = (self._darks.get(uid) for uid in run_uids)
+        return next((total.mean()[np.newaxis] for total in found if total), None)
+
+    def flats(self, run_uids: Iterable[str]) -> tuple[list[Stack], list[float]]:
+        """Return mean flats (1, rows, columns) of the first of ``run_uids`` that has any, and their times.
+
+        A time is the number of projections that had come before.
+        """
         for uid in run_uids:
-            if kind in self._runs.get(uid, {}):
-                return self._runs[uid][kind].mean()[np.newaxis]
-        return None
+            if taken := [flats for flats in self._flats.get(uid, ()) if flats.total.count]:
+                return [f.total.mean()[np.newaxis] for f in taken], [float(f.first) for f in taken]
+        return [], []
 
 
 class Dispatcher(Protocol):

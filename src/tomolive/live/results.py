@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Results:
                 tomogram.finish()
             slices = tomogram.slices(watched.positions) if tomogram else {}
             summary = summarize(scan, tomogram, watched.to_final, watched.positions)
+            summary["changes"] = [asdict(change) for change in watched.changes]
             path = write_results(self._folder, summary, slices, title=_title(scan, summary))
             log.info("results of run %s are in %s", scan.run_uid, path.parent)
         except Exception as error:

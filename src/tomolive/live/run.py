@@ -65,6 +65,7 @@ class Scan:
         self.pixel_size_um = _pixel_size(start, rules)
         self.references = _uids(rules.first_of(start, rules.references))
         self.coverage_wanted = _coverage_wanted(start, rules, self.planned)
+        self.turn = _turn(start, rules, self.planned)
         self.streams: dict[str, ImageStream] = {}
         self.monitors: dict[str, MonitorAngles] = {}
         self.data_keys: dict[str, str] = {}
@@ -166,12 +167,15 @@ def _pixel_size(start: Mapping[str, Any], rules: Rules) -> float | None:
     return None
 
 
-def _coverage_wanted(start: Mapping[str, Any], rules: Rules, projections: int | None) -> float:
-    """Return the degrees of the half turn that the plan covers; each projection stands for one step."""
+def _turn(start: Mapping[str, Any], rules: Rules, projections: int | None) -> float | None:
+    """Return the degrees that the plan turns through; each projection stands for one step."""
     ends = [lookup(start, key) for key in rules.angle_range or ()]
-    if len(ends) == 2 and all(isinstance(end, int | float) for end in ends):
-        span = abs(ends[1] - ends[0])
-        if projections and projections > 1:
-            span *= projections / (projections - 1)
-        return min(180.0, span) or 180.0
-    return 180.0
+    if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+        return None
+    span = abs(ends[1] - ends[0])
+    return span * projections / (projections - 1) if projections and projections > 1 else span
+
+
+def _coverage_wanted(start: Mapping[str, Any], rules: Rules, projections: int | None) -> float:
+    """Return the degrees of the half turn that the plan covers."""
+    return min(180.0, _turn(start, rules, projections) or 180.0)

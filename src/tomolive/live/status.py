@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tomolive.config import LiveSettings
 from tomolive.live.run import Scan, in_words
-from tomolive.live.snapshot import Status, Trend
+from tomolive.live.snapshot import Change, Status, Trend
 from tomolive.live.tomogram import Tomogram
 
 _WORDS = 4
@@ -34,16 +34,36 @@ class Watched:
     """Where the slices of its results lie once it has ended; looking around then does not move them."""
     stale_since: float | None = None
     """When it was last changed after its results were written."""
+    changes: list[Change] = field(default_factory=list)
+    """All of them, oldest first."""
+    refining: bool = False
+    """All projections are there, and the centre is being refined."""
+    ended: bool = False
+    """Nothing more is awaited; its results are written once its centre is refined."""
+    early_asked: float = 0.0
+    """Degrees at which its centre was last asked for before two projections were opposite."""
+    candidates: tuple[float, ...] = ()
+    candidate_scores: tuple[float, ...] = ()
 
     def tell(self, problem: str) -> None:
         """Have the status tell of a problem, and of the few before it."""
         self.words = [*self.words[-_WORDS:], problem]
 
 
-def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -> Status:
-    """Return what the page's top line says; ``silence``: seconds after which nothing heard is a problem."""
+def status_of(
+    watched: Watched | None, settings: LiveSettings, silence: float, more: Iterable[str] = ()
+) -> Status:
+    """Return what the page's top line says.
+
+    Parameters
+    ----------
+    silence
+        Seconds after which nothing heard is a problem.
+    more
+        What else the user should know.
+    """
     if watched is None:
-        return Status(updated=time.time(), filter=settings.filter)
+        return Status(updated=time.time(), filter=settings.filter, corrections=settings.corrections)
     scan, tomogram = watched.scan, watched.tomogram
     trends = tomogram.trends if tomogram else ()
     return Status(
@@ -61,20 +81,26 @@ def status_of(watched: Watched | None, settings: LiveSettings, silence: float) -
         angle_first=scan.angle_first,
         angle_last=scan.angle_last,
         coverage=tomogram.coverage if tomogram else 0.0,
-        coverage_wanted=scan.coverage_wanted,
+        coverage_wanted=tomogram.coverage_wanted if tomogram else scan.coverage_wanted,
         center=tomogram.center if tomogram else settings.center,
         center_source=tomogram.center_source if tomogram else "",
         filter=tomogram.filter if tomogram else settings.filter,
         pixel_size_um=scan.pixel_size_um,
         lag_s=watched.lag,
         seconds_last_frame_to_final=watched.to_final,
-        message=_message(watched, silence, trends),
+        message=_message(watched, silence, trends, more),
         updated=time.time(),
         trends=trends,
+        corrections=tomogram.corrections if tomogram else settings.corrections,
+        changes=tuple({change.what: change for change in watched.changes}.values()),
+        volume_shape=tomogram.volume_shape if tomogram else None,
+        candidates=watched.candidates,
+        candidate_scores=watched.candidate_scores,
+        refining=watched.refining,
     )
 
 
-def _message(watched: Watched, silence: float, trends: Iterable[Trend]) -> str:
+def _message(watched: Watched, silence: float, trends: Iterable[Trend], more: Iterable[str]) -> str:
     scan, tomogram = watched.scan, watched.tomogram
     if scan.failure:
         return _sentence(scan.failure)
@@ -88,7 +114,7 @@ def _message(watched: Watched, silence: float, trends: Iterable[Trend]) -> str:
     silent = time.monotonic() - watched.heard
     if scan.received and not scan.closed and silent > silence:
         words.append(f"nothing has come of this scan for {silent:.0f} s, and it has not ended")
-    return " ".join(_sentence(word) for word in words)
+    return " ".join(_sentence(word) for word in [*words, *more])
 
 
 def _sentence(text: str) -> str:

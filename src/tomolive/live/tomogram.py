@@ -1,6 +1,6 @@
 """One scan's pictures as they grow: references, slices, the newest projection, and the figures about them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive import __version__
-from tomolive.config import LiveSettings
+from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.beam import Brightness
+from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
+from tomolive.live.planes import Place
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
+from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
+from tomolive.recon.binning import binned
 from tomolive.recon.correct import FlatField, flat_field
 
 Pixels = npt.NDArray[np.float32]
@@ -62,6 +66,8 @@ class Tomogram:
             center=settings.center,
             provisional=provisional,
             filter=settings.filter,
+            corrections=settings.corrections,
+            turn=scan.turn,
             positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
             # Half for the counts, half for filtered projections, which make changes quick.
             store=ProjectionStore(settings.memory_mb / 2, Path(settings.spill) if settings.spill else None),
@@ -69,7 +75,9 @@ class Tomogram:
             threads=settings.threads,
         )
         self._newest: tuple[int, npt.NDArray[np.generic]] | None = None
+        self._sinograms = Sinograms(self._slices)
         self._field: FlatField | None = None
+        """Of whole pixels, for what is told of raw counts."""
         self._references_changed = True
         self._unfinished = False
         self._center_by = ""
@@ -108,18 +116,33 @@ class Tomogram:
             return
         self._references_changed = False
         runs = (self.scan.run_uid, *self.scan.references)
-        darks, flats = (self._references.stack(kind, runs) for kind in ("dark", "flat"))
-        self._slices.set_references(darks, flats)
-        self._field = None if flats is None else flat_field(flats, darks)
+        darks, (flats, times) = self._references.dark(runs), self._references.flats(runs)
+        if len(flats) > 1:
+            self._slices.set_references(darks, flats, times)
+        else:
+            self._slices.set_references(darks, flats[0] if flats else None)
+        self._field = flat_field(np.concatenate(flats), darks) if flats else None
         self._unfinished = True
 
-    def finish(self) -> bool:
+    def finish(self, *, refine: bool = True) -> bool:
         """Make the slices final with all that came; return whether they changed."""
         self._apply_references()
         changed, self._unfinished = self._unfinished, False
         if changed:
-            self._slices.finish()
+            self._slices.finish(refine=refine)
         return changed
+
+    def refinement(self) -> Question | None:
+        """Return what refines the centre with all that came, for any thread; see `take_center`."""
+        return self._slices.refinement()
+
+    def early_estimate(self) -> Question | None:
+        """Return what estimates the centre before 180 degrees, for any thread; None: too early, or late."""
+        return self._slices.early_estimate()
+
+    def take_center(self, found: Found | None, *, early: bool = False) -> bool:
+        """Take a centre that was found, unless a better one is known by now; return whether slices changed."""
+        return self._slices.take_center(found, early=early)
 
     def change(self, wish: Wish) -> None:
         """Do what someone at the page asks for.
@@ -130,14 +153,18 @@ class Tomogram:
             if it cannot be done; the text says why.
         """
         if wish.estimate_center:
-            self._slices.estimate_center()
+            self._slices.estimate_center(refine=False)
             self._center_by = ""
-        if wish.center is not None or wish.filter is not None:
-            self._slices.restart(center=wish.center, filter=wish.filter)
+        if wish.center is not None or wish.filter is not None or wish.corrections is not None:
+            self._slices.restart(wish.center, wish.filter, wish.corrections)
         if wish.center is not None:
             self._center_by = f"set by {wish.who}" if wish.who else "set on the page"
         if wish.plane in SLICES and wish.position is not None:
             self._slices.retarget(wish.plane, wish.position)
+
+    def look(self, places: Iterable[Place]) -> None:
+        """Have these planes grow beside those of the results, and no others."""
+        self._slices.look(places)
 
     # -- what comes out -------------------------------------------------------------------------------------
 
@@ -150,6 +177,27 @@ class Tomogram:
     def coverage(self) -> float:
         """Degrees of the half turn that they cover."""
         return self._slices.coverage
+
+    @property
+    def coverage_wanted(self) -> float:
+        """Degrees that the complete scan covers."""
+        whole_turn = self._slices.coverage_wanted > 180
+        return self._slices.coverage_wanted if whole_turn else self.scan.coverage_wanted
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Rows, columns, columns of the volume that slices are of."""
+        return self._slices.volume_shape
+
+    @property
+    def corrections(self) -> CorrectionSettings:
+        """Corrections in force."""
+        return self._slices.corrections
+
+    @property
+    def slices_of(self) -> SliceAccumulator:
+        """What holds the projections, for questions about them."""
+        return self._slices
 
     @property
     def center(self) -> float:
@@ -191,22 +239,39 @@ class Tomogram:
 
         They lie at ``positions``, by default at `positions`.
         """
+        return {
+            plane: self.picture((plane, (float(at),))) for plane, at in (positions or self.positions).items()
+        }
+
+    def picture(self, place: Place) -> Pixels:
+        """Return one plane in `units`; one that does not grow is drawn for this."""
         self._apply_references()
-        slices = self._slices.slices_at(positions or self.positions)
+        pixels = self._slices.picture(place)
         if self.scan.pixel_size_um:
-            pixel_cm = self.scan.pixel_size_um * 1e-4
-            slices = {plane: pixels / np.float32(pixel_cm) for plane, pixels in slices.items()}
-        return slices
+            pixels /= np.float32(self.scan.pixel_size_um * self.corrections.binning * 1e-4)
+        return pixels
+
+    def sinogram(self, row: int) -> Pixels | None:
+        """Return the line integrals of a row, a line for each projection; None if there are none yet."""
+        return self._sinograms.picture(row, self.scan.planned)
+
+    def keep_sinograms(self, rows: set[int]) -> None:
+        """Forget the sinograms of all rows but these."""
+        self._sinograms.keep(rows)
 
     def projection(self) -> tuple[int, Pixels, str] | None:
-        """Return number, pixels and units of the newest projection: transmission, or counts without flats."""
+        """Return number, pixels and units of the newest projection: transmission, or counts without flats.
+
+        Pixels are binned as those of slices are.
+        """
         if self._newest is None:
             return None
         number, counts = self._newest
         if self._field is None:
-            return number, counts.astype(np.float32), "counts"
-        pixels = (counts.astype(np.float32) - self._field.dark) * self._field.gain
-        return number, pixels, "transmission"
+            pixels, units = counts.astype(np.float32), "counts"
+        else:
+            pixels, units = (counts.astype(np.float32) - self._field.dark) * self._field.gain, "transmission"
+        return number, np.asarray(binned(pixels[np.newaxis], self.corrections.binning)[0], np.float32), units
 
     def summary(self) -> dict[str, Any]:
         """Return what is known of the reconstruction, for summary.json."""
@@ -214,6 +279,7 @@ class Tomogram:
             "center": self.center,
             "center_source": self.center_source,
             "filter": self.filter,
+            "corrections": self.corrections.model_dump(),
             "coverage_deg": self.coverage,
             "positions": self.positions,
             "units": self.units,
@@ -232,6 +298,7 @@ def summarize(
     ``positions`` are those of its slices, if they are not what is shown.
     """
     nothing = {"center": None, "center_source": "", "filter": None, "coverage_deg": 0.0}
+    nothing |= {"corrections": None}
     nothing |= {"positions": {}, "units": "", "notes": []}
     return {
         "run_uid": scan.run_uid,

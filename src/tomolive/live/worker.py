@@ -20,7 +20,10 @@ from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.backlog import Backlog
+from tomolive.live.beside import Beside
+from tomolive.live.centring import Found
 from tomolive.live.controls import Controls, Wish
+from tomolive.live.looks import Looks
 from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
 from tomolive.live.results import Results
@@ -29,7 +32,8 @@ from tomolive.live.run import Batch, Note, Output, Scan
 from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
-from tomolive.live.tomogram import SLICES, Tomogram
+from tomolive.live.tomogram import Tomogram
+from tomolive.live.wishes import Wishes, note_changes
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,9 @@ SILENCE_S = 60.0
 SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
+_EARLY_EVERY_DEG = 15.0
+_APART = 10
+"""Flats between which at least so many projections have come were taken at different times."""
 
 
 class LiveDispatcher(Dispatcher, Protocol):
@@ -83,10 +90,13 @@ class LiveReconstruction:
         earlier: Callable[[str], Dispatcher] | None = None,
         silence: float = SILENCE_S,
     ) -> None:
-        self._dispatcher, self._controls = dispatcher, controls
+        self._dispatcher = dispatcher
+        self._wishes = Wishes(controls, settings or LiveSettings())
+        self._looks = Looks()
+        self._looked: frozenset[str] = frozenset()
+        self._beside = Beside()
         self._publication = Publication(store)
         self._results = Results(results)
-        self._settings = settings or LiveSettings()
         self._silence = silence
         self._reader = ScanReader(rules)
         self._references = References()
@@ -97,9 +107,8 @@ class LiveReconstruction:
         """The scan that the status tells of."""
         self._shown: Watched | None = None
         """The scan whose pictures are shown: the current one, or the one before until its first picture."""
-        self._positions: dict[str, int] = {}
-        self._wishes: list[Wish] = []
-        """Those that wait for the first picture of their scan."""
+        self._refining: list[Watched] = []
+        """Scans that have ended, and whose centre is being refined."""
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -112,6 +121,9 @@ class LiveReconstruction:
         finally:
             for watched in list(self._open.values()):
                 self._end(watched)
+            for watched in list(self._refining):
+                self._beside.wait(_refinement(watched))
+            self._beside.close()
             # What the page showed last is what stays on disk.
             self._results.write_stale(quiet=0.0)
 
@@ -200,8 +212,7 @@ class LiveReconstruction:
             scan = watched.scan
             log.info("run %s: nothing has come for %.0f s, and it has not ended", scan.run_uid, silence)
             self._finish(watched)
-            if scan.takes_projections:
-                self._results.write(watched)
+            self._write(watched)
         silent = sorted((w for w in self._open.values() if w.silent), key=lambda w: w.heard)
         for watched in silent[:-SILENT_KEPT]:
             self._end(watched)
@@ -225,26 +236,64 @@ class LiveReconstruction:
         )  # fmt: skip
         metrics.LIVE_SCANS.labels(outcome="failed" if scan.failure else scan.outcome).inc()
         metrics.LIVE_MISSING.inc(len(scan.missing))
-        if scan.takes_projections:
-            self._results.write(watched)
+        watched.ended = True
+        self._write(watched)
         if watched is self._current:
             self._publish()
 
+    def _write(self, watched: Watched) -> None:
+        """Write the results of a scan, now or once its centre is refined."""
+        if watched.refining:
+            self._refining.append(watched)
+        elif watched.scan.takes_projections:
+            self._results.write(watched)
+
     def _finish(self, watched: Watched) -> None:
-        """Make the pictures of a scan final, and show them at once."""
+        """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
         if watched.tomogram is None or watched.scan.failure:
             return
         if watched is self._current and watched.fresh:
             # The centre may be refined now, which takes a while: the last frame is shown before.
             self._publish()
         with self._may_fail(watched):
-            if watched.tomogram.finish():
+            if watched.tomogram.finish(refine=False):
                 self._publication.redraw = True
-                if watched is self._current:
-                    self._publish()
-                if watched.announced is not None:
-                    watched.to_final = time.monotonic() - watched.announced
-                    self._publication.retell = True
+                self._refine(watched)
+                if not watched.refining:
+                    self._be_final(watched)
+
+    def _refine(self, watched: Watched, *wishes: Wish) -> None:
+        """Have the centre refined with all that came, if that can be done; the wishes then end."""
+        question = watched.tomogram.refinement() if watched.tomogram else None
+        if question is None:
+            self._wishes.end(*wishes)
+            return
+        watched.refining = self._publication.retell = True
+
+        def answered(found: Found | None) -> None:
+            watched.refining = False
+            self._wishes.end(*wishes)
+            with self._may_fail(watched):
+                assert watched.tomogram is not None  # noqa: S101  it was asked
+                moved = watched.tomogram.take_center(found)
+                self._publication.redraw |= moved
+                self._publication.retell = True
+                if moved and wishes:
+                    self._results.put_off(watched)
+            self._be_final(watched)
+            if watched in self._refining:
+                self._refining.remove(watched)
+                self._write(watched)
+
+        self._beside.ask(_refinement(watched), watched, question, answered)
+
+    def _be_final(self, watched: Watched) -> None:
+        """The slices of a scan are those of all its projections."""
+        if watched is self._current:
+            self._publish()
+        if watched.announced is not None and watched.to_final is None:
+            watched.to_final = time.monotonic() - watched.announced
+            self._publication.retell = True
 
     @contextmanager
     def _may_fail(self, watched: Watched) -> Iterator[None]:
@@ -277,8 +326,11 @@ class LiveReconstruction:
                 self._publication.retell = True
 
     def _take_reference(self, batch: Batch) -> None:
+        watched = self._open.get(batch.run_uid)
+        came = len(watched.scan.received) if watched else 0
+        planned = watched.scan.planned if watched else None
         try:
-            self._references.add(batch)
+            self._references.add(batch, came, max(_APART, (planned or 0) // 20))
         except TomoliveError as error:
             self._tell(Note(batch.run_uid, f"{batch.kind}s cannot be used: {error}"))
             return
@@ -291,7 +343,8 @@ class LiveReconstruction:
     def _known(self) -> list[Watched]:
         """Return the scans whose projections are held, each once."""
         shown = [self._shown] if self._shown else []
-        return list({id(w): w for w in (*self._open.values(), *self._results.stale, *shown)}.values())
+        held = (*self._open.values(), *self._results.stale, *self._refining, *shown)
+        return list({id(w): w for w in held}.values())
 
     def _take_projections(self, watched: Watched, batch: Batch) -> None:
         with self._may_fail(watched):
@@ -304,35 +357,55 @@ class LiveReconstruction:
                     watched.scan,
                     shape,
                     self._references,
-                    self._settings,
-                    self._positions,
+                    self._wishes.settings,
+                    self._wishes.positions,
                     provisional=before.center if before and before.shape == shape else None,
                 )
             watched.tomogram.add(batch)
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
             watched.fresh = self._publication.redraw = True
+            if watched is self._current:
+                self._ask_early(watched, watched.tomogram)
+
+    def _ask_early(self, watched: Watched, tomogram: Tomogram) -> None:
+        """Have the centre estimated before two projections are opposite, now and then."""
+        if tomogram.coverage < watched.early_asked + _EARLY_EVERY_DEG or self._beside.asks("early estimate"):
+            return
+        watched.early_asked = tomogram.coverage
+        question = tomogram.early_estimate()
+        if question is None:
+            return
+
+        def answered(found: Found | None) -> None:
+            with self._may_fail(watched):
+                self._publication.redraw |= tomogram.take_center(found, early=True)
+
+        self._beside.ask("early estimate", watched, question, answered)
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
     def _grant(self, wish: Wish) -> bool:
-        """Do what is asked, or return False if that scan has no picture yet.
-
-        Filter and positions also hold for later scans, a centre does not.
-        """
+        """Do what is asked, or return False if that scan has no picture yet."""
         watched = self._asked_of(wish)
         if watched is None or watched.tomogram is None or not watched.tomogram.received:
-            return watched is None and bool(wish.run_uid)
+            overtaken = watched is None and bool(wish.run_uid)
+            self._wishes.end(*[wish] * overtaken)
+            return overtaken
         try:
             watched.tomogram.change(wish)
         except TomoliveError as error:
             watched.tell(str(error))
+            self._wishes.end(wish)
             return True
-        if wish.filter is not None:
-            self._settings = self._settings.model_copy(update={"filter": wish.filter})
-        if wish.plane in SLICES and wish.position is not None:
-            self._positions[wish.plane] = wish.position
+        note_changes(watched, wish)
+        self._wishes.keep_for_later(wish)
         self._publication.redraw = True
-        if wish.center is not None or wish.estimate_center or wish.filter is not None:
+        if wish.estimate_center:
+            self._refine(watched, wish)
+        else:
+            self._wishes.end(wish)
+        changed = (wish.center, wish.filter, wish.corrections)
+        if wish.estimate_center or any(value is not None for value in changed):
             self._results.put_off(watched)
         return True
 
@@ -352,23 +425,34 @@ class LiveReconstruction:
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        wishes = _newest([*self._wishes, *self._controls.take()])
-        self._wishes = [wish for wish in wishes if not self._grant(wish)]
-        if len(self._wishes) < len(wishes) or self._publication.is_due:
+        answered = self._beside.poll()
+        granted = self._wishes.grant(self._grant)
+        looked = self._wishes.looked_at - self._looked
+        if granted or answered or looked or self._publication.is_due:
             self._publish()
 
     def _publish(self) -> None:
-        current = self._current
+        current, before = self._current, self._shown
         if current and current.tomogram and current.tomogram.received:
             self._shown = current
         shown = self._shown
-        if self._publication.redraw and shown and shown.tomogram:
+        if before and before.tomogram and before is not shown:
+            before.tomogram.look(())
+        self._looked = self._wishes.looked_at
+        if shown and shown.tomogram:
+            self._looks.update(self._looked, shown.tomogram.volume_shape)
             with self._may_fail(shown):
-                self._publication.draw(shown.tomogram)
-            if shown.fresh and shown.announced is not None:
+                self._publication.draw(shown.tomogram, self._looks)
+            if self._publication.redraw and shown.fresh and shown.announced is not None:
                 shown.lag, shown.fresh = time.monotonic() - shown.announced, False
                 metrics.LIVE_LAG.set(shown.lag)
-        self._publication.publish(status_of(current, self._settings, self._silence))
+        self._publication.publish(status_of(current, self._wishes.settings, self._silence))
+        self._wishes.shown()
+
+
+def _refinement(watched: Watched) -> str:
+    """Return the name of the question where the centre of a scan is."""
+    return f"the centre of run {watched.scan.run_uid}"
 
 
 def warm_up(threads: int) -> None:
@@ -379,14 +463,3 @@ def warm_up(threads: int) -> None:
     slices.add(flats.repeat(4, axis=0), np.linspace(0, np.pi, 4), range(4))
     slices.finish()
     slices.slices()
-
-
-def _newest(wishes: Iterable[Wish]) -> list[Wish]:
-    """Leave out wishes that a later one overrides: a slider that is dragged posts dozens."""
-    kept: dict[tuple[Any, ...], Wish] = {}
-    for wish in wishes:
-        centre = wish.center is not None or wish.estimate_center
-        what = (wish.run_uid, centre, wish.filter is not None, wish.plane)
-        kept.pop(what, None)
-        kept[what] = wish
-    return list(kept.values())

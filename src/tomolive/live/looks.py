@@ -1,0 +1,76 @@
+"""Which planes grow: those that someone looks at, while he does, and not more than a machine can draw.
+
+Of many planes the newest grow; those beyond are drawn anew now and then from what is there. A plane that
+nobody looks at any more is kept for a moment: he may come back.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tomolive.errors import ReconstructionError
+from tomolive.live.planes import Place, check_place
+from tomolive.live.snapshot import parse_key
+
+MOST_GROWING = 12
+KEPT_S = 4.0
+"""Seconds that a plane grows on after the last look at it."""
+_PLANES = ("xy", "xz", "yz", "oblique")
+
+
+@dataclass
+class _Look:
+    since: float
+    last: float
+
+
+@dataclass
+class Looks:
+    """The pictures that are looked at, and since when."""
+
+    _seen: dict[str, _Look] = field(default_factory=dict)
+
+    def update(self, keys: Iterable[str], volume: tuple[int, int, int]) -> None:
+        """Take the keys that are looked at now; those that a volume of this shape has not are left out."""
+        now = time.monotonic()
+        for key in keys:
+            if place_of(key, volume) is not None:
+                self._seen.setdefault(key, _Look(now, now)).last = now
+        self._seen = {
+            key: look
+            for key, look in self._seen.items()
+            if now - look.last <= KEPT_S and place_of(key, volume) is not None
+        }
+
+    def growing(self, volume: tuple[int, int, int]) -> Mapping[str, Place]:
+        """Return the planes that grow, the newest ones."""
+        return dict(self._by_age(volume)[:MOST_GROWING])
+
+    def on_demand(self, volume: tuple[int, int, int]) -> Mapping[str, Place]:
+        """Return the planes for which there is no room among those that grow."""
+        now = time.monotonic()
+        beyond = dict(self._by_age(volume)[MOST_GROWING:])
+        return {key: place for key, place in beyond.items() if now - self._seen[key].last < KEPT_S / 4}
+
+    def rows(self) -> Mapping[str, int]:
+        """Return the sinograms that are looked at, by the row that they are of."""
+        parsed = ((key, *parse_key(key)) for key in self._seen)
+        return {key: int(at[0]) for key, plane, at in parsed if plane == "sinogram"}
+
+    def _by_age(self, volume: tuple[int, int, int]) -> list[tuple[str, Place]]:
+        # who is looked at now, before those that only linger; then the newest first
+        order = sorted(self._seen.items(), key=lambda item: (item[1].last, item[1].since), reverse=True)
+        places = ((key, place_of(key, volume)) for key, _ in order)
+        return [(key, place) for key, place in places if place is not None and place[0] in _PLANES]
+
+
+def place_of(key: str, volume: tuple[int, int, int]) -> Place | None:
+    """Return the plane that a key names, None if a volume of this shape has none there."""
+    try:
+        plane, at = parse_key(key)
+        if plane == "sinogram":
+            check_place(("xy", at), *volume[:2])
+            return plane, at
+        return check_place((plane, at), *volume[:2])
+    except (ValueError, ReconstructionError):
+        return None
