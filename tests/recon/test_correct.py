@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon import normalize
+from tomolive.recon import normalize, reconstruct
 from tomolive.recon.correct import flat_field
 
 RNG = np.random.default_rng(4)
@@ -73,6 +73,93 @@ def test_the_median_ignores_a_zinger_in_a_flat():
     flats = FLATS.copy()
     flats[0, 1, 7] = 65535
     assert flat_field(flats, average="median").gain[1, 7] == pytest.approx(1 / np.median(flats[:, 1, 7]))
+
+
+def test_a_shadow_stays_dark_and_is_not_bridged_by_its_brighter_pixels():
+    """Behind much material noise carries counts around the dark: their mean attenuation stays high."""
+    rng = np.random.default_rng(8)
+    true = np.where(np.abs(np.arange(200) - 100) < 40, 12.0, 0.1)
+    counts = rng.poisson(40000 * np.exp(-true), (20, 3, 200)) + rng.normal(100, 3, (20, 3, 200))
+    found = normalize(np.round(counts).astype("u2"), np.full((1, 3, 200), 40100), np.full((1, 3, 200), 100))
+    assert np.isfinite(found).all()
+    shadow = np.abs(np.arange(200) - 100) < 39
+    assert found[..., shadow].min() > 7
+    assert np.median(found[..., shadow]) > 10
+    np.testing.assert_allclose(found[..., np.abs(np.arange(200) - 100) > 41], 0.1, atol=0.05)
+
+
+def test_starved_counts_take_the_attenuation_of_half_a_count():
+    """Zero photons of a thousand; a row that is all shadow, too; counts of unknown step take the floor."""
+    counts = np.full((1, 2, 12), 500, "u2")
+    counts[0, 0, 3:8] = 0
+    counts[0, 1] = 0
+    found = normalize(counts, np.full((1, 2, 12), 1000, "u2"))
+    np.testing.assert_allclose(found[0, 0, 3:8], np.log(2000), rtol=1e-5)
+    np.testing.assert_allclose(found[0, 1], np.log(2000), rtol=1e-5)
+    np.testing.assert_allclose(found[0, 0, :3], np.log(2), rtol=1e-5)
+    unknown = normalize(counts.astype("f4"), np.full((1, 2, 12), 1000, "u2"))
+    np.testing.assert_allclose(unknown[0, 1], -np.log(1e-6), rtol=1e-5)
+
+
+def test_a_lost_reading_is_bridged_but_a_faint_neighbourhood_is_not():
+    """A zero among bright pixels is no shadow; a zero among pixels of a few counts is."""
+    counts = np.full((1, 2, 9), 800, "u2")
+    counts[0, 1] = 4
+    counts[0, :, 4] = 0
+    found = normalize(counts, np.full((1, 2, 9), 1000, "u2"))
+    assert found[0, 0, 4] == pytest.approx(-np.log(0.8))
+    assert found[0, 1, 4] == pytest.approx(np.log(2000))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_a_bad_pixel_does_not_spread_into_the_slice(phantom, bad):
+    """The slice of a scan with bad pixels is finite and nearly that of the clean scan."""
+    angles = np.arange(90) * np.pi / 90
+    counts = (30000 * np.exp(-phantom(64).stack(angles, 1)) + 100).astype("f4")
+    flats, darks = np.full((1, 1, 64), 30100.0), np.full((1, 1, 64), 100.0)
+    clean = reconstruct(normalize(counts, flats, darks)[:, 0], angles, 31.5)
+    for place in ((10, 0, 20), (50, 0, 33), (51, 0, 33)):
+        counts[place] = bad
+    found = reconstruct(normalize(counts, flats, darks)[:, 0], angles, 31.5)
+    assert np.abs(found - clean).max() < 0.02 * clean.max()
+
+
+def test_flats_before_and_after_are_interpolated():
+    """A beam that faded and moved between the flats leaves no trace, and the time of each frame counts."""
+    profile = lambda t: 1000 * (1 - 0.3 * t) + 200 * t * np.linspace(-1, 1, 30) * np.ones((4, 30))  # noqa: E731
+    darks = np.full((2, 4, 30), 10.0)
+    before, after = (10 + np.stack([profile(t)] * 3) for t in (0.0, 1.0))
+    times = np.linspace(0, 1, 5)
+    raw = 10 + np.stack([profile(t) * np.exp(-0.4) for t in times])
+    np.testing.assert_allclose(normalize(raw, before, darks, flats_after=after), 0.4, atol=1e-5)
+    shuffled = np.array([3, 0, 4, 1, 2])
+    found = normalize(raw[shuffled], before, darks, flats_after=after, at=times[shuffled])
+    np.testing.assert_allclose(found, 0.4, atol=1e-5)
+    assert np.abs(normalize(raw, before, darks) - 0.4).max() > 0.2
+
+
+def test_a_pixel_dead_in_either_flat_is_bridged():
+    """What has no beam once has no gain at all."""
+    flats = np.full((1, 2, 9), 1000.0)
+    after = flats.copy()
+    after[0, 1, 4] = 0
+    found = normalize(np.full((3, 2, 9), 500.0), flats, flats_after=after)
+    np.testing.assert_allclose(found, np.log(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"flats_after": FLATS[:, :3]}, "flats have frames"),
+        ({"flats_after": FLATS, "at": np.zeros(5)}, r"times has shape \(5,\) for 6 projections"),
+        ({"flats_after": FLATS, "at": np.full(6, np.nan)}, "finite"),
+        ({"at": np.zeros(6)}, "at is given without flats_after"),
+    ],
+)
+def test_bad_times_and_flats_after_are_named(arguments, named):
+    """Which argument, its shape, and what was expected."""
+    with pytest.raises(ReconstructionError, match=named):
+        normalize(PROJECTIONS, FLATS, DARKS, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,10 @@ def flat_series(
             f"times={np.array2string(when, threshold=4)} of {len(flats)} sets of flats; expected as many, at "
             "least two, increasing"
         )
+    sizes = {np.shape(one)[-2:] for one in flats}
+    if len(sizes) > 1:
+        raise ReconstructionError(f"flats have frames of {' and '.join(map(str, sorted(sizes)))} pixels")
     found = [flat_field(one, darks, average=average, bad=bad) for one in flats]
-    if len({field.gain.shape for field in found}) > 1:
-        raise ReconstructionError(f"flats have frames of {[field.gain.shape for field in found]} pixels")
     # a pixel that is of no use once cannot be interpolated
     alive = np.logical_and.reduce([field.gain > 0 for field in found])
     fields = (
