@@ -242,7 +242,7 @@ class SliceAccumulator:
         return self._centring.early(self._projections, self._angles, threads)
 
     def take_center(self, found: Found | None, *, early: bool = False) -> bool:
-        """Take a centre that was found, unless a better one is known by now; return whether slices changed."""
+        """Take a centre that was found, unless a better one is known; return whether slices changed."""
         if not self._centring.take(found, early=early):
             return False
         self._redraw()

@@ -141,7 +141,7 @@ class Tomogram:
         return self._slices.early_estimate()
 
     def take_center(self, found: Found | None, *, early: bool = False) -> bool:
-        """Take a centre that was found, unless a better one is known by now; return whether slices changed."""
+        """Take a centre that was found, unless a better one is known; return whether slices changed."""
         return self._slices.take_center(found, early=early)
 
     def change(self, wish: Wish) -> None:

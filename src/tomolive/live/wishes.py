@@ -45,11 +45,11 @@ class Wishes:
         return len(self._waiting) < len(wishes)
 
     def end(self, *wishes: Wish) -> None:
-        """The next picture shows what these asked for, or the next status why not."""
+        """Note that the next picture shows what these asked for, or the next status why not."""
         self._ended += wishes
 
     def shown(self) -> None:
-        """What has ended is shown by now."""
+        """Note that what has ended is shown by now."""
         self._controls.done(self._ended)
         self._ended.clear()
 

@@ -288,7 +288,7 @@ class LiveReconstruction:
         self._beside.ask(_refinement(watched), watched, question, answered)
 
     def _be_final(self, watched: Watched) -> None:
-        """The slices of a scan are those of all its projections."""
+        """Show slices that are those of all projections of a scan, and note how long they took."""
         if watched is self._current:
             self._publish()
         if watched.announced is not None and watched.to_final is None:
