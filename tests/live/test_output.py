@@ -60,13 +60,28 @@ def test_files_of_a_scan(tmp_path, summary, slices):
 
 
 def test_results_are_replaced_whole(tmp_path, summary, slices):
-    """A second reconstruction of the same run replaces the first; nothing of it stays behind."""
+    """Results written again, made in the same way, replace the first; nothing of these stays behind."""
     output.write_results(tmp_path, summary, slices)
-    path = output.write_results(tmp_path, summary | {"center": 12.0}, {})
+    path = output.write_results(tmp_path, summary | {"sample": "bean"}, {})
     written = json.loads(path.read_text())
-    assert (written["center"], written["slices"], written["slices_png"]) == (12.0, {}, None)
+    assert (written["sample"], written["slices"], written["slices_png"]) == ("bean", {}, None)
     assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["0f3c-1"]
+
+
+def test_results_made_in_another_way_are_kept(tmp_path, summary, slices):
+    """The first results and the newest stay, each whole, in a folder of its own that the summary names."""
+    for center in range(14):
+        pixels = {plane: np.full_like(image, center) for plane, image in slices.items()}
+        path = output.write_results(tmp_path, summary | {"center": float(center)}, pixels)
+    written = json.loads(path.read_text())
+    assert written["center"] == 13.0
+    assert [told["center"] for told in written["earlier"]] == [0.0, *np.arange(4.0, 13.0)]
+    for told in written["earlier"]:
+        one = json.loads((tmp_path / told["folder"] / "summary.json").read_text())
+        assert one["center"] == told["center"]
+        assert tifffile.imread(one["slices"]["xy"]).max() == told["center"]
+    assert len(list(tmp_path.glob("*/summary.json"))) == 1
 
 
 def test_whoever_looks_for_summaries_finds_no_draft(tmp_path, summary, slices, monkeypatch):

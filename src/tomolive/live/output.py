@@ -1,4 +1,8 @@
-"""What a finished scan leaves on disk: three slices, one picture for people, one summary for programs."""
+"""What a finished scan leaves on disk: three slices, one picture for people, one summary for programs.
+
+When they are written again with another centre, filter or corrections, the folder holds the newest, and what
+it held before stays below ``earlier/``: in ``1`` what the scan ended with, the highest number is the newest.
+"""
 
 import contextlib
 import hashlib
@@ -8,7 +12,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,11 @@ from tomolive.live.figure import draw
 _DRAFTS = ".writing"
 _REPLACED = "replaced"
 _OLD_S = 3600.0
+_EARLIER = "earlier"
+_MOST_EARLIER = 10
+"""Of earlier results the first and the newest are kept."""
+_CHOSEN = ("center", "filter", "corrections")
+"""What makes results other ones."""
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -80,7 +89,8 @@ def write_results(
     """Write ``slices`` (float32; may be empty) and ``summary`` as the folder of ``summary["run_uid"]``.
 
     All of it appears at once: it is written beside its place and renamed. What an earlier reconstruction of
-    the run left there is replaced.
+    the run left there is replaced; if it was made with another centre, filter or corrections it is kept below
+    ``earlier/``, and ``summary["earlier"]`` tells of it.
 
     Returns
     -------
@@ -109,17 +119,69 @@ def write_results(
                 pixel_size_um=summary["pixel_size_um"],
             )
             figure.save(draft / "slices.png")
-        where = {
-            "slices": {plane: str(final / f"{plane}.tif") for plane in slices},
-            "slices_png": str(final / "slices.png") if slices else None,
-        }
-        (draft / "summary.json").write_text(json.dumps({**summary, **where}, indent=2) + "\n")
+        _keep_earlier(final, draft, summary)
+        earlier = [_told(folder, final) for folder in _numbered(draft / _EARLIER)]
+        about = {**summary, **_places(final, slices), "earlier": earlier, "written": time.time()}
+        (draft / "summary.json").write_text(json.dumps(about, indent=2) + "\n")
         _put_in_place(draft, final)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         with contextlib.suppress(OSError):
             draft.parent.rmdir()  # unless another process is writing
     return final / "summary.json"
+
+
+def _keep_earlier(final: Path, draft: Path, summary: Mapping[str, Any]) -> None:
+    """Have the draft hold what the folder that it replaces held, unless that was made in the same way."""
+    was = _summary(final)
+    kept = _numbered(final / _EARLIER)
+    places = [(int(folder.name), folder) for folder in kept]
+    if was and was.get("slices") and any(was.get(key) != summary.get(key) for key in _CHOSEN):
+        places.append((places[-1][0] + 1 if places else 1, final))
+    for number, folder in [*places[:1], *places[1:][-(_MOST_EARLIER - 1) :]]:
+        place = draft / _EARLIER / str(number)
+        place.mkdir(parents=True)
+        for file in folder.iterdir():
+            if file.is_file() and file.name != "summary.json":
+                _link(file, place / file.name)
+        told = _summary(folder) | _places(final / _EARLIER / str(number), _summary(folder).get("slices", {}))
+        (place / "summary.json").write_text(json.dumps(told, indent=2) + "\n")
+
+
+def _places(folder: Path, planes: Iterable[str]) -> dict[str, Any]:
+    """Return the part of a summary that tells where slices are."""
+    planes = list(planes)
+    return {
+        "slices": {plane: str(folder / f"{plane}.tif") for plane in planes},
+        "slices_png": str(folder / "slices.png") if planes else None,
+    }
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file)
+    except OSError:  # not every file system has links
+        shutil.copy2(file, place)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((f for f in found if f.name.isdecimal()), key=lambda f: int(f.name))
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """Return what is told of the results in a folder; nothing if there are none that can be read."""
+    try:
+        found = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(folder: Path, final: Path) -> dict[str, Any]:
+    summary = _summary(folder)
+    about = {key: summary.get(key) for key in (*_CHOSEN, "center_source", "written")}
+    return {"folder": str(final / _EARLIER / folder.name), **about}
 
 
 def _put_in_place(draft: Path, final: Path) -> None:
