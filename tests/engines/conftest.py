@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tomolive.bench.brokers import AbsentError, Broker, HubBroker, NatsBroker, is_required
+from tomolive.bench.brokers import ENGINES, AbsentError, Broker, is_required
 from tomolive.stream.dispatcher import RemoteDispatcher
 from tomolive.stream.publisher import Publisher
 
 TIMEOUT = 60.0
-BROKERS: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker}
 
 
 def started(kind: type[Broker], folder, **options) -> Broker:
@@ -25,10 +24,10 @@ def started(kind: type[Broker], folder, **options) -> Broker:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=list(BROKERS))
+@pytest.fixture(scope="module", params=list(ENGINES))
 def broker(request, tmp_path_factory) -> Iterator[Broker]:
     """Each kind of broker in turn, for all tests of a module."""
-    with started(BROKERS[request.param], tmp_path_factory.mktemp(request.param)) as running:
+    with started(ENGINES[request.param], tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ _START_SECONDS = 60.0
 
 
 class AbsentError(TomoliveError):
-    """This broker is not installed here."""
+    """The broker is not installed here."""
 
 
 class Broker(ABC):
@@ -74,6 +74,16 @@ class Broker(ABC):
             self._process.kill()
             self._process.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self._process.pid if self._process is not None else 0
+
     def pause(self, seconds: float) -> None:
         """Let it do nothing for a while, with its connections open."""
         if self._process is not None:
@@ -89,9 +99,11 @@ class HubBroker(Broker):
 
     @property
     def address(self) -> str:
+        """Where documents come in and go out."""
         return f"tcp://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
+        """Return what starts it."""
         others = [word for option in ("--in", "--out", "--http") for word in (option, "127.0.0.1:0")]
         return [
             sys.executable, "-m", "tomolive", "hub", "--journal", str(self.folder / "journal"),
@@ -110,6 +122,7 @@ class NatsBroker(Broker):
 
     @property
     def address(self) -> str:
+        """Where documents come in and go out."""
         return self.place("scans")
 
     def place(self, name: str) -> str:
@@ -117,6 +130,7 @@ class NatsBroker(Broker):
         return f"nats://{self._user}127.0.0.1:{self.port}/{name}{self._options}"
 
     def command(self) -> list[str]:
+        """Return what starts it, with a configuration file in its folder."""
         server = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
         if server is None:
             raise AbsentError("nats-server is not installed; Debian's package is nats-server")
@@ -125,6 +139,9 @@ class NatsBroker(Broker):
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}" }}\n{self._settings}\n'
         )
         return [server, "-c", str(configuration)]
+
+
+ENGINES: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker}
 
 
 def free_port() -> int:

@@ -27,8 +27,9 @@ def run(
     rate: float,
     seed: int,
     progress: Callable[[str], object] = print,
+    cast_in: Callable[[Path], Cast] = Cast,
 ) -> Outcome:
-    """Run so many rounds and count.
+    """Run so many rounds and count; ``cast_in`` makes the processes in a folder.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def run(
     """
     dice = random.Random(seed)  # noqa: S311  # moments to kill at, not secrets
     outcome = Outcome()
-    with Cast(folder) as cast:
+    with cast_in(folder) as cast:
         cast.start_hub()
         cast.start_consumer("consumer")
         for number in range(rounds):

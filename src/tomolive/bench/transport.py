@@ -67,10 +67,8 @@ def _measure(kind: Kind, documents: int, seconds: float) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="tomolive-bench-") as folder,
         _middle(kind, Path(folder)) as middle,
     ):
-        paced = {
-            rate: _run(middle, Path(folder), Load(int(rate * seconds), rate)) for rate in (100.0, 1000.0)
-        }
-        burst = _run(middle, Path(folder), Load(documents))
+        paced = {rate: run(middle, Path(folder), Load(int(rate * seconds), rate)) for rate in (100.0, 1000.0)}
+        burst = run(middle, Path(folder), Load(documents))
         figures = {
             "documents_per_s": burst["received"] / (burst["last_at"] - burst["begun_at"]),
             "acknowledged_per_s": documents / burst["acknowledged_s"] if burst["acknowledged_s"] else None,
@@ -98,7 +96,7 @@ def _measure_read_back(events: int) -> dict[str, Any]:
             }
 
 
-def _run(middle: Middle, folder: Path, load: Load) -> dict[str, Any]:
+def run(middle: Middle, folder: Path, load: Load) -> dict[str, Any]:
     """Send one run from one process to another, and return what both have measured."""
     with (
         _process(roles.consume, middle.kind, middle.out_address, "new") as consumer,

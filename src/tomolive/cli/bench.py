@@ -6,6 +6,7 @@ from tomolive.cli.lazy import LazyGroup
 
 BENCHMARKS = {
     "catalog": "tomolive.bench.catalog:catalog",
+    "engines": "tomolive.bench.engines:engines",
     "faults": "tomolive.bench.faults:faults",
     "files": "tomolive.bench.files:files",
     "fuzz": "tomolive.bench.fuzz:fuzz",
