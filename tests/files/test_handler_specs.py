@@ -227,3 +227,17 @@ def test_a_handler_that_needs_another_package_says_so(beamlines, tmp_path, monke
     assert missing.final
     assert "needs another package" in missing.reason
     assert event["filled"] == {"det": False}
+
+
+def test_a_lazy_stack_that_is_bigger_than_the_memory(beamlines, tmp_path):
+    """Handlers that give lazy arrays are asked for piece after piece; the event's array lies in a file."""
+    event, frames, missing = filled(
+        beamlines, tmp_path, "AD_EIGER", eiger(tmp_path), memory=4 * FRAMES[0].nbytes
+    )
+
+    assert missing == []
+    np.testing.assert_array_equal(event["data"]["det"], FRAMES)
+    np.testing.assert_array_equal(np.concatenate([block.array for block in frames]), FRAMES)
+    base = event["data"]["det"]
+    while not isinstance(base, np.memmap):
+        base = base.base

@@ -1,5 +1,7 @@
 """Which frames are darks, flats and projections, and at which angles."""
 
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -164,14 +166,36 @@ def test_frames_without_angles_are_reported(scans, reader):
     assert len(scan.received) == 3
 
 
-def test_memory_of_waiting_frames_is_bounded(scans):
-    """Beyond the limit the oldest waiting frames are given up, and reported by number."""
+def test_frames_wait_on_disk_beyond_a_limit_of_memory(scans, tmp_path, monkeypatch):
+    """None is dropped, however late the angles are; what waits on disk leaves nothing there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run, opening = fly(scans)
+    rows, columns = scans.shape
+    reader = ScanReader(waiting_limit=3 * rows * columns * 2)
+    scans.feed(reader, *opening, *announced(run, 0, 8))
+    for first in range(0, 8, 2):
+        assert notes(scans.feed(reader, images(run, first, first + 2))) == ""
+    stream = next(iter(reader.scan(run.uid).streams.values()))
+    in_memory = [w for w in stream.pairing._waiting if not w.stored]
+    assert sum(w.array.nbytes for w in in_memory) <= 3 * rows * columns * 2
+    out = scans.feed(reader, angles(run, 0, 3)) + scans.feed(reader, angles(run, 3, 8))
+    assert sorted(numbers(out)) == list(range(8))
+    for batch in batches(out):
+        truth = images(run, batch.first, batch.first + len(batch.array)).array
+        np.testing.assert_array_equal(batch.array, truth)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_are_given_up_only_without_any_room(scans, monkeypatch):
+    """Neither in memory nor on disk: the oldest are reported by number, with the reason."""
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
     run, opening = fly(scans)
     rows, columns = scans.shape
     reader = ScanReader(waiting_limit=3 * rows * columns * 2)
     scans.feed(reader, *opening, *announced(run, 0, 8), images(run, 0, 2))
     out = scans.feed(reader, images(run, 2, 4))
     assert "0 to 1" in notes(out)
+    assert "no room" in notes(out)
     assert numbers(scans.feed(reader, angles(run, 0, 8))) == [2, 3]
 
 

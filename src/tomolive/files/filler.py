@@ -5,12 +5,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
-import numpy as np
 from event_model import EventPage, unpack_event_page
 
 from tomolive.errors import FileAccessError
 from tomolive.files.announcements import Announcement, Announcements, Asset, Track, merge
 from tomolive.files.assets import MOST_LOOKS, OpenAsset
+from tomolive.files.event_image import EventImage
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.files.locate import Locator
 from tomolive.files.pool import FramePool
@@ -54,7 +54,8 @@ class Filler:
     patience
         Seconds without a sign of life after which frames are missing; also the grace period.
     fill_events
-        Put arrays into events.
+        Put arrays into events. An array that is bigger than a quarter of ``memory`` lies in a file without a
+        name in the system's temporary folder.
     frames
         Yield `Frames`.
     memory
@@ -146,25 +147,23 @@ class Filler:
                 if self._frames and image.datum_kwargs is not None:
                     yield from self._deliver(image)
             return
-        found: list[tuple[Announcement, list[Frames]]] = []
-        for image in images:
-            blocks: list[Frames] = []
-            found.append((image, blocks))
-            for item in self._frames_of_event(image):
+        found = [EventImage(image, self._block_bytes) for image in images]
+        for image in found:
+            for item in self._frames_of_event(image.announced):
                 if item[0] == "frames":
-                    blocks.append(item[1])
+                    image.add(item[1])
                 else:
                     yield item
         if self._stopped.is_set():
             self.interrupted = True
             return
-        for image, blocks in found:
-            if not _fit_together(blocks) and not self._frames:
-                yield _missing(image, "frames of one event differ in shape", final=True)
+        for image in found:
+            if image.problem and not self._frames:
+                yield _missing(image.announced, image.problem, final=True)
         yield "document", "event", _filled(doc, found)
-        for image, blocks in found:
-            if self._frames and image.datum_kwargs is not None:
-                for block in blocks:
+        for image in found:
+            if self._frames and image.announced.datum_kwargs is not None:
+                for block in image.blocks():
                     yield "frames", block
 
     def _frames_of_event(self, image: Announcement) -> Iterator[Item]:
@@ -352,7 +351,7 @@ def _missing(part: Announcement, reason: str, *, final: bool) -> Item:
     )
 
 
-def _filled(doc: Document, found: list[tuple[Announcement, list[Frames]]]) -> Document:
+def _filled(doc: Document, found: list[EventImage]) -> Document:
     """Return a copy of an event with the images that were found in it."""
     doc = {
         **doc,
@@ -360,23 +359,10 @@ def _filled(doc: Document, found: list[tuple[Announcement, list[Frames]]]) -> Do
         "timestamps": dict(doc["timestamps"]),
         "filled": dict(doc.get("filled", {})),
     }
-    for image, blocks in found:
-        key = image.track.data_key
-        enough = sum(len(block.array) for block in blocks) >= (1 if image.whole else image.count)
-        complete = enough and _fit_together(blocks)
-        doc["filled"][key] = complete
-        if complete:
-            doc["data"][key] = _value_of_event([block.array for block in blocks])
+    for image in found:
+        key = image.announced.track.data_key
+        doc["filled"][key] = image.complete
+        if image.complete:
+            doc["data"][key] = image.value()
             doc["timestamps"].setdefault(key, doc["time"])
     return doc
-
-
-def _fit_together(blocks: list[Frames]) -> bool:
-    """Whether frames can be one array; a region of interest may have been moved between two of them."""
-    return len({block.array.shape[1:] for block in blocks}) <= 1
-
-
-def _value_of_event(blocks: list[Array]) -> Any:
-    array = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    value = array[0] if len(array) == 1 else array
-    return value.item() if np.ndim(value) == 0 else value

@@ -1,9 +1,11 @@
 """Frames and the numbers that describe them, brought together whichever comes first.
 
 An image and its angle travel apart: an event and a file, or two files of two devices. A frame waits here
-until each of its numbers has come. Nothing is dropped in silence: what cannot be paired is told by ``lost``.
+until each of its numbers has come, in memory or on disk. Nothing is dropped in silence: what cannot be paired
+is told by ``lost``.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +13,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from tomolive.files.gathering import Gathering
 from tomolive.live.ranges import Ranges
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,15 @@ class Paired:
     """Name -> (n,)."""
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """Frames that wait; ``stored``: on disk."""
+
+    first: int
+    array: npt.NDArray[np.generic]
+    stored: bool = False
+
+
 class Pairing:
     """Frames of one stream, waiting for their numbers.
 
@@ -33,26 +47,29 @@ class Pairing:
     names
         the numbers that each frame needs; with none, frames come straight out.
     limit_bytes
-        frames that wait may take up this much memory; beyond it the oldest are given up and reported.
+        frames that wait may take up this much memory; beyond it the oldest wait in files of the temporary
+        folder, and only if there is no room are they given up and reported.
     """
 
     def __init__(self, names: Iterable[str], limit_bytes: int) -> None:
         self._numbers = {name: _Track() for name in names}
         self._limit = limit_bytes
-        self._waiting: list[tuple[int, npt.NDArray[np.generic]]] = []
+        self._waiting: list[_Waiting] = []
         self._came = Ranges()
         self._unusable = Ranges()
         self._lost: list[tuple[int, int]] = []
+        self.trouble = ""
+        """Why frames were given up though their numbers might have come; empty as long as none were."""
 
     @property
     def waiting(self) -> Ranges:
         """The frames that wait for a number."""
-        return Ranges((first, first + len(array)) for first, array in self._waiting)
+        return Ranges((waiting.first, waiting.first + len(waiting.array)) for waiting in self._waiting)
 
     def add_frames(self, first: int, array: npt.NDArray[np.generic]) -> int:
         """Add frames from number ``first`` on; return how many of them had come before, and are left out."""
         new = self._came.add(first, first + len(array))
-        self._waiting += [(a, array[a - first : b - first]) for a, b in new]
+        self._waiting += [_Waiting(a, array[a - first : b - first]) for a, b in new]
         return len(array) - sum(b - a for a, b in new)
 
     def add_numbers(self, name: str, first: int, values: npt.NDArray[np.float64]) -> None:
@@ -71,16 +88,17 @@ class Pairing:
     def take(self) -> list[Paired]:
         """Return the frames that are complete, and forget them."""
         ready: list[Paired] = []
-        still: list[tuple[int, npt.NDArray[np.generic]]] = []
-        for first, array in self._waiting:
-            for a, b in self._usable(first, first + len(array)):
-                piece = array[a - first : b - first]
+        still: list[_Waiting] = []
+        for waiting in self._waiting:
+            first = waiting.first
+            for a, b in self._usable(first, first + len(waiting.array)):
+                piece = waiting.array[a - first : b - first]
                 for c, d, known in self._split(a, b):
                     part = piece[c - a : d - a]
                     if known:
                         ready.append(Paired(c, part, {n: t.values[c:d] for n, t in self._numbers.items()}))
                     else:
-                        still.append((c, part))
+                        still.append(_Waiting(c, part, waiting.stored))
         self._waiting = still
         self._keep_limit()
         return ready
@@ -104,11 +122,34 @@ class Pairing:
         return [(first + a, first + b, bool(known[a])) for a, b in pairwise(edges)]
 
     def _keep_limit(self) -> None:
-        size = sum(array.nbytes for _, array in self._waiting)
-        while size > self._limit:
-            first, array = self._waiting.pop(0)
-            self._lost.append((first, first + len(array)))
-            size -= array.nbytes
+        """Move the oldest frames in memory to disk, half of what may be there at once; else give them up."""
+        size = sum(waiting.array.nbytes for waiting in self._waiting if not waiting.stored)
+        if size <= self._limit:
+            return
+        gathering, moved = Gathering(limit=0), []
+        for waiting in [waiting for waiting in self._waiting if not waiting.stored]:
+            try:
+                gathering.add(waiting.array)
+            except ValueError:  # frames of another size go into a file of their own, next time
+                break
+            except OSError as error:
+                log.exception("frames that wait for their numbers find no room on disk")
+                self.trouble = f"they waited for their numbers, and there was no room: {error.strerror}"
+                break
+            moved.append(waiting)
+            size -= waiting.array.nbytes
+            if size <= self._limit // 2:
+                break
+        place = 0
+        for waiting in moved:
+            waiting.array = gathering.array()[place : place + len(waiting.array)]
+            waiting.stored = True
+            place += len(waiting.array)
+        while self.trouble and size > self._limit:
+            oldest = next(waiting for waiting in self._waiting if not waiting.stored)
+            self._waiting.remove(oldest)
+            self._lost.append((oldest.first, oldest.first + len(oldest.array)))
+            size -= oldest.array.nbytes
 
 
 class _Track:

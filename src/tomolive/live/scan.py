@@ -45,7 +45,7 @@ class ScanReader:
     rules
         tried in this order; the shipped ones by default.
     waiting_limit
-        bytes of frames of one stream that may wait for their angles.
+        bytes of frames of one stream that may wait for their angles in memory; beyond it they wait on disk.
     """
 
     def __init__(self, rules: Iterable[Rules] | None = None, waiting_limit: int = _WAITING_LIMIT) -> None:
@@ -315,7 +315,7 @@ class ScanReader:
         out: list[Output] = []
         for paired in stream.pairing.take():
             out += self._batches(scan, stream, paired)
-        return out + self._lose(scan, stream, stream.pairing.lost(), why)
+        return out + self._lose(scan, stream, stream.pairing.lost(), stream.pairing.trouble or why)
 
     def _batches(self, scan: Scan, stream: ImageStream, paired: Paired) -> list[Output]:
         count = len(paired.array)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tomolive.errors import OutsideRootsError, UnknownLayoutError
+from tomolive.files.gathering import Gathering
 from tomolive.files.readers.base import Array, NotReadyError, Source, stamp
 from tomolive.files.readers.hdf5_links import confine_links
 
@@ -55,7 +56,7 @@ class HandlerReader:
                 self._confine_links([path])  # some open it at once
                 self._handler = self._factory(str(path), **self._source.parameters)
             self._confine_links(self._files(datum_kwargs))
-            return np.asarray(self._handler(**datum_kwargs))
+            return self._in_bounds(self._handler(**datum_kwargs))
         except (OutsideRootsError, NotReadyError):
             raise
         except ImportError as error:
@@ -66,6 +67,17 @@ class HandlerReader:
             self._handler = None
             self._confined.clear()
             raise NotReadyError(f"{path}: {type(error).__name__}: {error}", only=True) from error
+
+    def _in_bounds(self, value: Any) -> Array:
+        """Return an array of what a handler gave; what is lazy and too big comes piece by piece."""
+        size = getattr(value, "nbytes", 0)
+        if isinstance(value, np.ndarray) or not size > self._source.block_bytes or not len(value):
+            return np.asarray(value)
+        step = self._source.frames_per_block(size // len(value))
+        gathering = Gathering(self._source.block_bytes)
+        for first in range(0, len(value), step):
+            gathering.add(np.asarray(value[first : first + step]))
+        return gathering.array()
 
     def _files(self, datum_kwargs: Mapping[str, Any]) -> list[Path]:
         """Return the files that the handler will read, confined."""
