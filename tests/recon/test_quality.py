@@ -64,8 +64,8 @@ def test_resolution_is_where_two_pictures_stop_agreeing(criterion, cutoff):
     common = textured(rng, cutoff=cutoff)
     pair = [common + rng.normal(0, 0.2, common.shape) for _ in range(2)]
     found = quality.resolution(*quality.ring_correlation(*pair), criterion)
-    # to the width of the circle that both are seen through: three rings
-    assert 1 / found == pytest.approx(cutoff, abs=3 / 256)
+    # to the width of the circle that both are seen through: four rings
+    assert 1 / found == pytest.approx(cutoff, abs=4 / 256)
 
 
 @pytest.mark.parametrize("criterion", quality.CRITERIA)

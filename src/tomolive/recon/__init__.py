@@ -1,5 +1,7 @@
 """Pure reconstruction kernels: arrays in, arrays out."""
 
+from tomolive.recon.axis import find_axis
+from tomolive.recon.candidates import candidates
 from tomolive.recon.center import find_center
 from tomolive.recon.correct import normalize
 from tomolive.recon.filters import FILTERS
@@ -11,6 +13,8 @@ from tomolive.recon.slices import reconstruct
 
 __all__ = [
     "FILTERS",
+    "candidates",
+    "find_axis",
     "find_center",
     "normalize",
     "paganin",

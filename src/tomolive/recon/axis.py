@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import opposite_pair
-from tomolive.recon.center import check_angles, from_opposite
+from tomolive.recon.center import from_opposite
+from tomolive.recon.checks import check_angles
 from tomolive.recon.parallel import blocks
 
 _BANDS = 16

@@ -6,15 +6,19 @@ import numpy.typing as npt
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights, opposite_pair
 from tomolive.recon.backproject import GUARDS, add_to_slice, guarded
+from tomolive.recon.candidates import SCORES, candidates
 from tomolive.recon.center_vo import by_wedge
+from tomolive.recon.checks import as_sinograms, check_angles
 from tomolive.recon.filters import filter_rows
 from tomolive.recon.fourier import fast_length, irfft, rfft
 from tomolive.recon.minimum import vertex
 from tomolive.recon.parallel import run
 
+__all__ = ["METHODS", "as_sinograms", "by_scan", "check_angles", "find_center", "from_opposite", "refined"]
+
 Floats = npt.NDArray[np.float32]
 
-METHODS = ("auto", "opposite", "scan", "vo")
+METHODS = ("auto", "opposite", "scan", "vo", *SCORES)
 """How `find_center` may look."""
 _LEAST_OVERLAP = 0.3
 """Part of the columns that two mirrored projections must share to be compared."""
@@ -136,6 +140,41 @@ def _costs(
     return np.array(run(cost, centers, threads))
 
 
+def by_pictures(
+    sinogram: Floats,
+    angles: npt.NDArray[np.float64],
+    start: float,
+    score: str,
+    *,
+    reach: float = 3.0,
+    threads: int | None = None,
+) -> float:
+    """Return the centre near ``start`` whose picture has the least ``score``.
+
+    Parameters
+    ----------
+    sinogram
+        Line integrals, float32 (angles, columns).
+    angles
+        Radians.
+    start, reach
+        Where to look, and how far, columns.
+    score
+        One of `tomolive.recon.candidates.SCORES`.
+    """
+    thinned = slice(None, None, max(1, len(angles) // _ANGLES))
+    best, rows, angles = start, sinogram[np.newaxis, thinned], angles[thinned]
+    for binning, step, half in _stages(reach, sinogram.shape[1]):
+        places = (best + step * np.arange(-half, half + 1) + 0.5) / binning - 0.5
+        row = _binned(rows, binning)[0]
+        places = places[(places >= 0) & (places <= row.shape[1] - 1)]
+        costs = candidates(row, angles, places, filter="hann", threads=threads).scores[score]
+        least = int(np.argmin(costs))
+        fraction = vertex(*costs[least - 1 : least + 2]) if 0 < least < len(costs) - 1 else 0.0
+        best = float((places[least] + fraction * step / binning + 0.5) * binning - 0.5)
+    return best
+
+
 def busiest(sinograms: Floats) -> Floats:
     """Return the few rows in which most happens, spread over the height."""
     if len(sinograms) <= _ROWS:
@@ -182,7 +221,8 @@ def find_center(
     method
         "auto": from the pair nearest to 180 degrees apart if there is one, then refined by a scan;
         "opposite": the pair alone; "scan": a scan around ``start``; "vo": the double wedge in the
-        transform of a sinogram, the median over a few rows.
+        transform of a sinogram, the median over a few rows; "negativity", "entropy", "sharpness": of
+        pictures with candidate centres around ``start``, see `tomolive.recon.candidates`, likewise.
     start
         Where a scan begins; default: the opposite pair, else the middle of the detector.
     threads
@@ -214,7 +254,20 @@ def find_center(
         start = from_opposite(rows[:, pair[0]], rows[:, pair[1]])
         if method == "opposite":
             return start
+    if method in SCORES:
+        return _by_score(rows, radians, start, method, threads)
     return refined(rows, radians, start, pair[2] if pair else None, threads=threads)
+
+
+def _by_score(
+    sinograms: Floats, angles: npt.NDArray[np.float64], start: float | None, score: str, threads: int | None
+) -> float:
+    columns = sinograms.shape[2]
+    begin, reach = ((columns - 1) / 2, columns / 8) if start is None else (start, 3.0)
+    rows = busiest(sinograms)
+    return float(
+        np.median([by_pictures(row, angles, begin, score, reach=reach, threads=threads) for row in rows])
+    )
 
 
 def refined(
@@ -236,36 +289,3 @@ def refined(
     reach = 3.0 if deviation is None else 1.0 + deviation * columns / 8
     found = by_scan(sinograms, angles, start, reach=reach, threads=threads)
     return found if abs(found - start) <= reach else start
-
-
-def as_sinograms(
-    array: npt.ArrayLike, angles: npt.ArrayLike, name: str = "sinograms"
-) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Return (rows, angles, columns) and checked angles, whichever way round ``array`` is."""
-    radians = check_angles(angles)
-    values = np.asarray(array)
-    if values.ndim == 2:
-        values = values[np.newaxis]
-    if values.ndim != 3 or len(radians) not in values.shape[:2] or 0 in values.shape:
-        raise ReconstructionError(
-            f"{name} has shape {np.shape(array)}, which does not fit {len(radians)} angles; expected "
-            "(rows, angles, columns), (angles, rows, columns) or (angles, columns)"
-        )
-    if values.shape[1] != len(radians):
-        values = values.transpose(1, 0, 2)
-    return np.ascontiguousarray(values, np.float32), radians
-
-
-def check_angles(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return ``angles`` as float64 (n,); raises ReconstructionError unless finite and at least two."""
-    radians = np.asarray(angles, np.float64)
-    if radians.ndim != 1 or radians.size < 2:
-        raise ReconstructionError(
-            f"angles has shape {radians.shape}; expected at least two angles, one-dimensional"
-        )
-    bad = np.flatnonzero(~np.isfinite(radians))
-    if bad.size:
-        raise ReconstructionError(
-            f"angles[{bad[0]}] is {radians[bad[0]]}; expected finite angles in radians ({bad.size} are not)"
-        )
-    return radians

@@ -7,7 +7,7 @@ from numba import njit
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights
 from tomolive.recon.backproject import GUARDS, lanes
-from tomolive.recon.center import check_angles
+from tomolive.recon.checks import check_angles
 from tomolive.recon.filters import filter_rows
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.slices import check_center

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.center import check_angles
+from tomolive.recon.checks import check_angles
 from tomolive.recon.flat_field import AnyField
 from tomolive.recon.minimum import vertex
 from tomolive.recon.slices import reconstruct
