@@ -31,7 +31,7 @@ def broker(request, tmp_path_factory) -> Iterator[Broker]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_broker() -> Callable[..., Broker]:
     """Start a broker of a kind, skipping where it is not installed."""
     return started

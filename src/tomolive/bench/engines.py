@@ -92,7 +92,7 @@ def _measure(
 
 
 class EngineCast(Cast):
-    """Publishers and consumers around a broker; one that keeps nothing is stopped for a second, not killed."""
+    """Publishers and consumers around a broker; one that keeps nothing is only stopped for a second."""
 
     def __init__(self, folder: Path, broker: Broker) -> None:
         super().__init__(folder)

@@ -6,6 +6,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any
 
+_PARTING_SECONDS = 0.02
+
 
 class LoopThread:
     """Runs coroutines for other threads; it goes on while these are busy, so that the broker hears of us."""
@@ -45,4 +47,5 @@ class LoopThread:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(_PARTING_SECONDS)  # connections that were closed say good-bye
         self._loop.stop()

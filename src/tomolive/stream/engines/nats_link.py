@@ -1,6 +1,7 @@
 """A connection to NATS JetStream: the stream of documents, and the cursors of consumers."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -8,7 +9,6 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -41,6 +41,7 @@ _HEADERS = 1024
 """Bytes that a message's headers may take of the server's limit."""
 _DUPLICATES_SECONDS = 120
 _INACTIVE_SECONDS = 300.0
+_PARTING_SECONDS = 0.2
 
 
 class UnavailableError(TomoliveError):
@@ -245,17 +246,21 @@ async def _connect(target: Target, name: str) -> Client:
     async def note(error: Exception) -> None:
         failed.append(error)
 
+    client = Client()
     try:
-        return await nats.connect(
+        await client.connect(
             [f"{scheme}://{endpoint}" for endpoint in target.address.hosts.split(",")],
             name=name, error_cb=note, allow_reconnect=False, connect_timeout=3, max_reconnect_attempts=1,
             **options,
         )  # fmt: skip
     except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+        with contextlib.suppress(TimeoutError):  # behind a handshake that failed it would wait for ever
+            await asyncio.wait_for(client.close(), _PARTING_SECONDS)
         reason = _reason(failed[0] if failed else error)
         if "authoriz" in reason.lower() or isinstance(error, (ssl.SSLError, ValueError)):
             raise DeniedError(f"{target}: {reason}") from None
         raise UnavailableError(f"{target} cannot be reached: {reason}") from None
+    return client
 
 
 async def _stream(js: JetStreamContext, target: Target) -> StreamInfo:

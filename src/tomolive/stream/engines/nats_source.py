@@ -185,13 +185,17 @@ class NatsSource:
             return
         else:
             payload = message.data
+        end = 0
         for record in records.walk(payload):
+            end = record.end
             if not self._sequence.is_new(record.publisher, record.seq):
                 yield None
                 continue
             document = decode(records.frames(payload, record))
             check(*document)
             yield document
+        if end < len(payload):
+            raise JournalError(f"{len(payload) - end} bytes that are no whole record")
 
     def _put_together(
         self, loop: LoopThread, link: Link, message: Pulled, part: nats_wire.Part
