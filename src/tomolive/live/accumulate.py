@@ -302,6 +302,11 @@ class SliceAccumulator:
         return self._projections.corrections
 
     @property
+    def columns(self) -> int:
+        """Columns of the detector."""
+        return self._shape[1]
+
+    @property
     def projections(self) -> PreparedProjections:
         """What slices are made of."""
         return self._projections

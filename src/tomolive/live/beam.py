@@ -14,15 +14,21 @@ from tomolive.recon.correct import FlatField
 _SIDE = 32
 """Pixels along each side of a projection that are looked at, at most."""
 _LOST = 0.25
-"""A projection darker than this part of the usual one saw no beam worth the name."""
 _USUAL = 0.95
 _POINTS = 240
 
 
 class Brightness:
-    """Mean brightness of the projections of one scan, in order of arrival."""
+    """Mean brightness of the projections of one scan, in order of arrival.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    lost
+        A projection darker than this part of the usual one saw no beam worth the name; None: none is.
+    """
+
+    def __init__(self, lost: float | None = _LOST) -> None:
+        self._lost = lost
         self._numbers: list[int] = []
         self._seen: list[npt.NDArray[np.generic]] = []
         """Of each projection the counts that are looked at: darks and flats may come, or change, later."""
@@ -44,7 +50,15 @@ class Brightness:
         numbers, values = np.array(self._numbers, int)[order], np.array(self._values)[order]
         numbers, values = numbers[np.isfinite(values)], values[np.isfinite(values)]
         units = "counts" if field is None else "transmission"
-        return Trend("Transmission", units, _thinned(numbers, values), _warning(numbers, values))
+        low = self._lowest(values)
+        points = thinned(numbers, values)
+        return Trend("Transmission", units, points, _warning(numbers, values, low), low=low)
+
+    def _lowest(self, values: npt.NDArray[np.float64]) -> float | None:
+        if self._lost is None or not len(values):
+            return None
+        # Not the median: the beam may be gone for most of the scan.
+        return float(f"{self._lost * np.quantile(values, _USUAL):.4g}")
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -63,21 +77,20 @@ def _mean(counts: npt.NDArray[np.generic], field: FlatField | None) -> float:
     return float(values[known].mean()) if known.any() else np.nan
 
 
-def _thinned(
-    numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64]
+def thinned(
+    numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64], *, highest: bool = False
 ) -> tuple[tuple[int, float], ...]:
-    """Keep of each stretch the darkest projection, so that a short loss of beam is not thinned away."""
+    """Keep of each stretch the lowest value, or the highest, so that what is short is not thinned away."""
+    pick = np.argmax if highest else np.argmin
     stretches = np.array_split(np.arange(len(values)), min(_POINTS, max(1, len(values))))
-    picked = [part[np.argmin(values[part])] for part in stretches if len(part)]
+    picked = [part[pick(values[part])] for part in stretches if len(part)]
     return tuple((int(numbers[i]), float(f"{values[i]:.4g}")) for i in picked)
 
 
-def _warning(numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64]) -> str:
-    if not len(values):
+def _warning(numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64], low: float | None) -> str:
+    if low is None:
         return ""
-    # Not the median: the beam may be gone for most of the scan.
-    usual = np.quantile(values, _USUAL)
-    dark = numbers[values < _LOST * usual]
+    dark = numbers[values < low]
     if not len(dark):
         return ""
     return f"projections {in_words(Ranges((n, n + 1) for n in dark.tolist()))} saw hardly any beam"

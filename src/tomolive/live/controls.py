@@ -29,6 +29,14 @@ class Wish:
     """Draw a strip of candidate centres: the middle one, the step, and how many."""
     volume: Literal["start", "cancel"] | None = None
     """Reconstruct the full volume, or stop doing so."""
+    camera: str | None = None
+    """Show the pictures of this camera."""
+
+    @property
+    def redraws(self) -> bool:
+        """Whether slices are other ones when it is granted."""
+        changes = (self.center, self.filter, self.corrections)
+        return self.estimate_center or any(value is not None for value in changes)
 
     @property
     def about(self) -> str:
@@ -36,7 +44,7 @@ class Wish:
         if self.center is not None or self.estimate_center:
             return "centre"
         named = {"filter": self.filter, "corrections": self.corrections, "candidates": self.candidates}
-        named |= {"volume": self.volume, "position": self.plane}
+        named |= {"volume": self.volume, "position": self.plane, "camera": self.camera}
         return next((word for word, value in named.items() if value is not None), "")
 
 

@@ -65,7 +65,7 @@ def status_of(
     if watched is None:
         return Status(updated=time.time(), filter=settings.filter, corrections=settings.corrections)
     scan, tomogram = watched.scan, watched.tomogram
-    trends = tomogram.trends if tomogram else ()
+    trends = tomogram.trends(now=scan.closed) if tomogram else ()
     return Status(
         state=scan.state,
         run_uid=scan.run_uid,

@@ -1,6 +1,6 @@
 """One scan's pictures as they grow: references, slices, the newest projection, and the figures about them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from tomolive import __version__
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
-from tomolive.live.beam import Brightness
 from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
 from tomolive.live.planes import Place
@@ -19,6 +18,7 @@ from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
+from tomolive.live.trends import SliceNumbers, Trends
 from tomolive.recon.binning import binned
 from tomolive.recon.correct import FlatField, flat_field
 
@@ -81,7 +81,7 @@ class Tomogram:
         self._references_changed = True
         self._unfinished = False
         self._center_by = ""
-        self._brightness = Brightness()
+        self._trends = Trends(settings.quality)
 
     # -- what comes in --------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Tomogram:
             self._references_changed = True
             self._apply_references()
         self._newest = (batch.first + len(batch.array) - 1, batch.array[-1].copy())
-        self._brightness.add(batch.first, batch.array)
+        self._trends.add(batch.first, batch.array)
         self._unfinished = True
 
     def _apply_references(self) -> None:
@@ -122,6 +122,7 @@ class Tomogram:
         else:
             self._slices.set_references(darks, flats[0] if flats else None)
         self._field = flat_field(np.concatenate(flats), darks) if flats else None
+        self._trends.set_references(self._field, flats, times)
         self._unfinished = True
 
     def finish(self, *, refine: bool = True) -> bool:
@@ -143,6 +144,14 @@ class Tomogram:
     def take_center(self, found: Found | None, *, early: bool = False) -> bool:
         """Take a centre that was found, unless a better one is known; return whether slices changed."""
         return self._slices.take_center(found, early=early)
+
+    def quality_question(self, *, last: bool = False) -> Callable[[], SliceNumbers] | None:
+        """Return what tells how good the slice is, for any thread; None: it is not time yet."""
+        return self._trends.question(self._slices, last=last)
+
+    def take_quality(self, found: SliceNumbers | None) -> None:
+        """Take what was found out about the slice."""
+        self._trends.take(found)
 
     def change(self, wish: Wish) -> None:
         """Do what someone at the page asks for.
@@ -224,10 +233,14 @@ class Tomogram:
         """What was assumed, in plain sentences."""
         return list(self._slices.notes)
 
+    def trends(self, *, now: bool = False) -> tuple[Trend, ...]:
+        """Return what tells whether the scan is worth going on with; unless ``now``, of a moment ago."""
+        return self._trends.told(now=now)
+
     @property
-    def trends(self) -> tuple[Trend, ...]:
-        """What tells whether the scan is worth going on with."""
-        return (self._brightness.trend(self._field),)
+    def pixel(self) -> float:
+        """Size of a pixel of a slice, in the unit of which `units` are the inverse."""
+        return (self.scan.pixel_size_um or 0) * self.corrections.binning * 1e-4 or 1.0
 
     @property
     def units(self) -> str:
@@ -248,7 +261,7 @@ class Tomogram:
         self._apply_references()
         pixels = self._slices.picture(place)
         if self.scan.pixel_size_um:
-            pixels /= np.float32(self.scan.pixel_size_um * self.corrections.binning * 1e-4)
+            pixels /= np.float32(self.pixel)
         return pixels
 
     def sinogram(self, row: int) -> Pixels | None:

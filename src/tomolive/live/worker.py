@@ -20,9 +20,8 @@ from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.backlog import Backlog
-from tomolive.live.beside import Beside
-from tomolive.live.centring import Found
 from tomolive.live.controls import Controls, Wish
+from tomolive.live.estimates import Estimates
 from tomolive.live.looks import Looks
 from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
@@ -41,7 +40,6 @@ SILENCE_S = 60.0
 SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
-_EARLY_EVERY_DEG = 15.0
 _APART = 10
 """Flats between which at least so many projections have come were taken at different times."""
 
@@ -94,8 +92,8 @@ class LiveReconstruction:
         self._wishes = Wishes(controls, settings or LiveSettings())
         self._looks = Looks()
         self._looked: frozenset[str] = frozenset()
-        self._beside = Beside()
         self._publication = Publication(store)
+        self._estimates = Estimates(self._publication, self._may_fail)
         self._results = Results(results)
         self._silence = silence
         self._reader = ScanReader(rules)
@@ -122,8 +120,8 @@ class LiveReconstruction:
             for watched in list(self._open.values()):
                 self._end(watched)
             for watched in list(self._refining):
-                self._beside.wait(_refinement(watched))
-            self._beside.close()
+                self._estimates.wait_for_centre(watched)
+            self._estimates.close()
             # What the page showed last is what stays on disk.
             self._results.write_stale(quiet=0.0)
 
@@ -262,33 +260,26 @@ class LiveReconstruction:
                 if not watched.refining:
                     self._be_final(watched)
 
-    def _refine(self, watched: Watched, *wishes: Wish) -> None:
-        """Have the centre refined with all that came, if that can be done; the wishes then end."""
-        question = watched.tomogram.refinement() if watched.tomogram else None
-        if question is None:
-            self._wishes.end(*wishes)
-            return
-        watched.refining = self._publication.retell = True
+    def _refine(self, watched: Watched, wish: Wish | None = None) -> None:
+        """Have the centre refined, if that can be done; the wish then ends, or the slices are final."""
 
-        def answered(found: Found | None) -> None:
-            watched.refining = False
-            self._wishes.end(*wishes)
-            with self._may_fail(watched):
-                assert watched.tomogram is not None  # noqa: S101  it was asked
-                moved = watched.tomogram.take_center(found)
-                self._publication.redraw |= moved
-                self._publication.retell = True
-                if moved and wishes:
+        def refined(moved: bool) -> None:
+            if wish:
+                self._wishes.end(wish)
+                if moved:
                     self._results.put_off(watched)
-            self._be_final(watched)
+            else:
+                self._be_final(watched)
             if watched in self._refining:
                 self._refining.remove(watched)
                 self._write(watched)
 
-        self._beside.ask(_refinement(watched), watched, question, answered)
+        if not self._estimates.refine(watched, refined) and wish:
+            self._wishes.end(wish)
 
     def _be_final(self, watched: Watched) -> None:
         """Show slices that are those of all projections of a scan, and note how long they took."""
+        self._estimates.judge(watched, last=True)
         if watched is self._current:
             self._publish()
         if watched.announced is not None and watched.to_final is None:
@@ -365,22 +356,7 @@ class LiveReconstruction:
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
             watched.fresh = self._publication.redraw = True
             if watched is self._current:
-                self._ask_early(watched, watched.tomogram)
-
-    def _ask_early(self, watched: Watched, tomogram: Tomogram) -> None:
-        """Have the centre estimated before two projections are opposite, now and then."""
-        if tomogram.coverage < watched.early_asked + _EARLY_EVERY_DEG or self._beside.asks("early estimate"):
-            return
-        watched.early_asked = tomogram.coverage
-        question = tomogram.early_estimate()
-        if question is None:
-            return
-
-        def answered(found: Found | None) -> None:
-            with self._may_fail(watched):
-                self._publication.redraw |= tomogram.take_center(found, early=True)
-
-        self._beside.ask("early estimate", watched, question, answered)
+                self._estimates.look(watched)
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
@@ -392,6 +368,8 @@ class LiveReconstruction:
             self._wishes.end(*[wish] * overtaken)
             return overtaken
         try:
+            if wish.candidates is not None:
+                self._estimates.draw_strip(watched, wish, lambda: self._wishes.end(wish))
             watched.tomogram.change(wish)
         except TomoliveError as error:
             watched.tell(str(error))
@@ -399,14 +377,14 @@ class LiveReconstruction:
             return True
         note_changes(watched, wish)
         self._wishes.keep_for_later(wish)
-        self._publication.redraw = True
         if wish.estimate_center:
             self._refine(watched, wish)
-        else:
+        elif wish.candidates is None:
             self._wishes.end(wish)
-        changed = (wish.center, wish.filter, wish.corrections)
-        if wish.estimate_center or any(value is not None for value in changed):
+        if wish.redraws:
+            self._publication.redraw = True
             self._results.put_off(watched)
+        self._publication.redraw |= wish.plane is not None
         return True
 
     def _asked_of(self, wish: Wish) -> Watched | None:
@@ -425,7 +403,7 @@ class LiveReconstruction:
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        answered = self._beside.poll()
+        answered = self._estimates.poll()
         granted = self._wishes.grant(self._grant)
         looked = self._wishes.looked_at - self._looked
         if granted or answered or looked or self._publication.is_due:
@@ -448,11 +426,6 @@ class LiveReconstruction:
                 metrics.LIVE_LAG.set(shown.lag)
         self._publication.publish(status_of(current, self._wishes.settings, self._silence))
         self._wishes.shown()
-
-
-def _refinement(watched: Watched) -> str:
-    """Return the name of the question where the centre of a scan is."""
-    return f"the centre of run {watched.scan.run_uid}"
 
 
 def warm_up(threads: int) -> None:
