@@ -97,15 +97,28 @@ def _typical_gap(gaps: npt.NDArray[np.float64]) -> float:
     return float(ordered[np.searchsorted(reached, 0.5 * reached[-1])])
 
 
-def angle_weights(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def angle_weights(angles: npt.ArrayLike, exclude: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
     """Return the weight of each projection in the sum over angles; the weights add up to pi.
 
     Filtered backprojection is the integral of the filtered projections over half a turn. Weights that follow
     the angles really measured, and add up to pi whatever is missing, give the right grey level to uneven,
     repeated and incomplete scans.
+
+    Parameters
+    ----------
+    angles
+        Radians, in any order, any number of turns.
+    exclude
+        True for projections that are of no use, such as those without beam: they weigh nothing, and their
+        neighbours stand for them.
     """
-    cells = angle_cells(angles)
-    return cells * (np.pi / cells.sum()) if cells.size else cells
+    radians = np.asarray(angles, dtype=np.float64).ravel()
+    used = np.ones(radians.shape, bool) if exclude is None else ~np.asarray(exclude, bool)
+    weights = np.zeros(radians.shape)
+    cells = angle_cells(radians[used])
+    if cells.size:
+        weights[used] = cells * (np.pi / cells.sum())
+    return weights
 
 
 def covered(angles: npt.ArrayLike) -> float:

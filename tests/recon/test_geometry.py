@@ -53,6 +53,32 @@ def test_order_and_number_of_turns_do_not_matter():
     np.testing.assert_allclose(geometry.angle_weights(moved), geometry.angle_weights(angles)[order])
 
 
+@pytest.mark.parametrize("step", [5, 10, 15, 30])
+@pytest.mark.parametrize("end", [175, 180, 360])
+def test_a_coarse_scan_covers_the_half_turn(step, end):
+    """What is wide for a fine scan is the usual step of a coarse one; nothing is taken to be missing."""
+    angles = np.radians(np.arange(0, end + 1 if end != 175 else 180, step))
+    assert np.degrees(geometry.covered(angles)) == pytest.approx(180)
+
+
+def test_a_golden_ratio_sequence_covers_the_half_turn_soon():
+    """Each new angle falls into the widest gap: after a few, none is left that nobody covers."""
+    turns = np.arange(100) * (np.sqrt(5) - 1) / 2
+    for count in (3, 5, 8, 34, 100):
+        assert np.degrees(geometry.covered(turns[:count] % 1 * np.pi)) == pytest.approx(180)
+
+
+def test_excluded_projections_weigh_nothing_and_their_neighbours_more():
+    """The beam was lost for one frame: the two beside it share its part of the half turn."""
+    angles = np.radians(np.arange(0, 180, 2.0))
+    lost = np.zeros(90, bool)
+    lost[40] = True
+    weights = geometry.angle_weights(angles, lost)
+    assert weights[40] == 0
+    assert weights.sum() == pytest.approx(np.pi)
+    np.testing.assert_allclose(weights[[39, 41]] / weights[20], 1.5)
+
+
 @pytest.mark.parametrize("angles", [[], [1.0], [0.0, np.pi], [0.5, 0.5, 0.5]])
 def test_few_or_equal_angles_are_no_special_case(angles):
     """No angle, one, and the same again and again give finite weights."""

@@ -1,6 +1,6 @@
 """Pure reconstruction kernels: arrays in, arrays out."""
 
-from tomolive.recon.axis import find_axis
+from tomolive.recon.axis import find_axis, straighten
 from tomolive.recon.candidates import candidates
 from tomolive.recon.center import find_center
 from tomolive.recon.correct import normalize
@@ -21,5 +21,6 @@ __all__ = [
     "reconstruct",
     "reconstruct_plane",
     "remove_stripes",
+    "straighten",
     "widen",
 ]

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import opposite_pair
 from tomolive.recon.center import from_opposite
 from tomolive.recon.checks import check_angles
-from tomolive.recon.parallel import blocks
+from tomolive.recon.parallel import blocks, run
+
+Floats = npt.NDArray[np.float32]
 
 _BANDS = 16
 _LEAST_BANDS = 3
@@ -25,6 +28,44 @@ class Axis:
     """Columns per row; its arc tangent is the tilt of the camera."""
     scatter: float
     """Root mean square distance, columns, of the bands from the line: how far to believe it."""
+
+
+def straighten(projections: npt.ArrayLike, axis: Axis, *, threads: int | None = None) -> Floats:
+    """Turn projections until the axis is upright, on the column ``axis.center``.
+
+    Rows are then slices across the axis, as every reconstruction takes them to be. Interpolated linearly.
+
+    Parameters
+    ----------
+    projections
+        Line integrals, (angles, rows, columns).
+    axis
+        Where the axis is, as `find_axis` gives it.
+
+    Returns
+    -------
+    float32, same shape; what comes in from beyond the detector is its edge.
+    """
+    values = np.asarray(projections, np.float32)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ReconstructionError(f"projections has shape {values.shape}; expected (angles, rows, columns)")
+    tilt = np.arctan(axis.slope)
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    pivot = np.array([(values.shape[1] - 1) / 2, axis.center])
+    out = np.empty_like(values)
+
+    def straighten_one(number: int) -> None:
+        image = ndimage.affine_transform(
+            values[number],
+            turn,
+            pivot - turn @ pivot,  # pyright: ignore[reportArgumentType]  one for each axis, says its text
+            order=1,
+            mode="nearest",
+        )
+        out[number] = image
+
+    run(straighten_one, range(len(values)), threads)
+    return out
 
 
 def find_axis(projections: npt.ArrayLike, angles: npt.ArrayLike) -> Axis:
