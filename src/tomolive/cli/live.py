@@ -32,6 +32,9 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for slices.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
 @click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
+@click.option("--workers", type=click.IntRange(1), metavar="N",
+              help="Have N processes reconstruct, each a band of rows of each camera.")  # fmt: skip
+@click.option("--dask", metavar="tcp://HOST:8786", help="Have the workers of a Dask cluster do it.")
 @click.option("--start", default="new", show_default=True, metavar="newest|new|all|UID",
               help="Which run to begin with.")  # fmt: skip
 @click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
@@ -48,6 +51,8 @@ def live(
     results: Path | None,
     center: float | None,
     filter_name: str | None,
+    workers: int | None,
+    dask: str | None,
     start: str,
     rule_files: tuple[Path, ...],
     config: Path | None,
@@ -87,15 +92,27 @@ def live(
     )
     store, controls = SnapshotStore(), Controls()
     source = dispatcher(start=start)
-    worker = LiveReconstruction(
-        source,
-        store,
-        controls,
-        results=folder,
-        settings=settings.live,
-        rules=rules,
-        earlier=lambda uid: dispatcher(start=uid),
-    )
+    about_scans: dict[str, Any] = {"results": folder, "settings": settings.live, "rules": rules}
+    if workers or dask:
+        from tomolive.live.crew.engines import DaskEngine, LocalEngine
+        from tomolive.live.crew.follow import CrewReconstruction
+        from tomolive.live.crew.share import Source
+
+        engine = DaskEngine(dask) if dask else LocalEngine(workers or 1)
+        files = settings.files
+        where = Source(
+            settings.hub.native,
+            files.mounts,
+            files.roots or None,
+            files.patience_s,
+            files.memory_mb,
+            files.threads,
+        )
+        worker = CrewReconstruction(source, where, engine, store, controls, **about_scans)
+    else:
+        worker = LiveReconstruction(
+            source, store, controls, earlier=lambda uid: dispatcher(start=uid), **about_scans
+        )
     process = _Process(worker.run, worker.stop)
     service.stop_on_signals(process.stopped.set)
     warm_up(settings.live.threads)

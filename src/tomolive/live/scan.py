@@ -46,11 +46,19 @@ class ScanReader:
         tried in this order; the shipped ones by default.
     waiting_limit
         bytes of frames of one stream that may wait for their angles in memory; beyond it they wait on disk.
+    camera
+        data key of the camera to follow; default: the one that rules or start document name.
     """
 
-    def __init__(self, rules: Iterable[Rules] | None = None, waiting_limit: int = _WAITING_LIMIT) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rules] | None = None,
+        waiting_limit: int = _WAITING_LIMIT,
+        camera: str | None = None,
+    ) -> None:
         self._rules = list(rules) if rules is not None else shipped_rules()
         self._limit = waiting_limit
+        self._camera = camera
         self._scans: OrderedDict[str, Scan] = OrderedDict()
         self._scan_of: dict[str, Scan] = {}
 
@@ -181,6 +189,8 @@ class ScanReader:
         self._scan_of[doc["uid"]] = scan
         name, rules = doc.get("name", "primary"), scan.rules
         cameras = choose_camera(rules, scan.start, doc)
+        if self._camera is not None:
+            cameras = [key for key in cameras if key == self._camera]
         kind, why = rules.kind_of_stream(scan.start, name)
         kind_column = None if kind else _kind_column(rules, doc)
         if kind is None and kind_column is None:

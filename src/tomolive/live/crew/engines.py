@@ -1,0 +1,131 @@
+"""Where the shares of a crew are done: processes of this machine, or workers of a Dask cluster."""
+
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
+
+from tomolive.errors import AddressError
+from tomolive.live.crew.share import Orders, Report, Share, advance
+
+log = logging.getLogger(__name__)
+
+
+class Answer(Protocol):
+    """A report that is on its way: a future of concurrent.futures, or of Dask."""
+
+    def done(self) -> bool: ...  # noqa: D102
+
+    def result(self) -> Report: ...  # noqa: D102
+
+
+class Engine(Protocol):
+    """Asks workers for reports."""
+
+    size: int
+    """How many workers there are."""
+    lost: tuple[type[BaseException], ...]
+    """What an answer raises whose worker is gone."""
+
+    def ask(self, place: int, share: Share, orders: Orders) -> Answer:
+        """Have worker number ``place`` report on its share; another one does, if that one died."""
+        ...
+
+    def replace(self, place: int) -> None:
+        """Worker number ``place`` is gone: have another one in its place."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers go."""
+        ...
+
+
+class LocalEngine:
+    """Processes of this machine; one that dies is replaced."""
+
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._context = multiprocessing.get_context("spawn")
+        self._pools: list[ProcessPoolExecutor | None] = [None] * size
+
+    def ask(self, place: int, share: Share, orders: Orders) -> Answer:
+        """See `Engine.ask`."""
+        try:
+            return self._pool(place % self.size).submit(advance, share, orders)
+        except BrokenProcessPool:
+            self._pools[place % self.size] = None
+            return self._pool(place % self.size).submit(advance, share, orders)
+
+    def replace(self, place: int) -> None:
+        """See `Engine.replace`; the next question does it."""
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        for pool in self._pools:
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
+        self._pools = [None] * self.size
+
+    def _pool(self, place: int) -> ProcessPoolExecutor:
+        pool = self._pools[place]
+        if pool is None:
+            pool = self._pools[place] = ProcessPoolExecutor(1, mp_context=self._context)
+        return pool
+
+
+class DaskEngine:
+    """Workers of a Dask cluster; the scheduler moves what a dead one did to another one.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler.
+    size
+        How many of its workers; default: all that are there by now.
+
+    Raises
+    ------
+    AddressError
+        if no scheduler answers there, or it has no workers.
+    """
+
+    def __init__(self, address: str, size: int | None = None, timeout: float = 30.0) -> None:
+        from distributed import Client, KilledWorker
+        from distributed.client import FutureCancelledError
+
+        self.lost: tuple[type[BaseException], ...] = (KilledWorker, FutureCancelledError, OSError)
+        try:
+            self._client: Any = Client(address, timeout=timeout)
+            self._client.wait_for_workers(size or 1, timeout=timeout)
+        except (OSError, TimeoutError) as error:
+            raise AddressError(f"no Dask cluster with workers answers at {address}: {error}") from None
+        self._workers = sorted(self._client.nthreads())[:size]
+        self.size = len(self._workers)
+
+    def ask(self, place: int, share: Share, orders: Orders) -> Answer:
+        """See `Engine.ask`."""
+        # Not tied to that worker: the scheduler may choose another one, but only if it is gone.
+        where = self._workers[place % self.size]
+        return self._client.submit(
+            advance, share, orders, workers=[where], allow_other_workers=True, pure=False, retries=2
+        )
+
+    def replace(self, place: int) -> None:
+        """See `Engine.replace`."""
+        alive = sorted(self._client.nthreads())
+        gone = self._workers[place % self.size]
+        if alive and gone not in alive:
+            fresh = [address for address in alive if address not in self._workers] or alive
+            self._workers[place % self.size] = fresh[place % len(fresh)]
+            log.warning(
+                "the Dask worker at %s is gone; %s takes over", gone, self._workers[place % self.size]
+            )
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._client.close()
