@@ -23,8 +23,8 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 import numpy as np
+import ormsgpack
 from event_model import DocumentNames
-from msgspec.msgpack import Ext
 
 from tomolive.errors import CodecError
 from tomolive.stream.limits import CONTAINERS, check_head
@@ -51,8 +51,16 @@ _LEAVES = frozenset(
 
 Buffer = bytes | bytearray | memoryview
 
-_encode_plain = msgspec.msgpack.Encoder().encode
+# Of all encoders this one is strict in C: whatever is not exactly plain data, with text for keys, it hands to
+# the hook or refuses, so that nothing needs to look at the document a second time while the RunEngine waits.
+_STRICT = (
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+)
+_pack = ormsgpack.packb
 _decode_plain = msgspec.msgpack.Decoder().decode
+_IMPOSSIBLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
@@ -68,45 +76,42 @@ def encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     if name not in NAMES:
         raise CodecError(f"{name!r} is not the name of a document; known are {', '.join(sorted(NAMES))}")
     try:
-        head = _encode_plain((VERSION, name, doc))
-        if len(head) <= CONTAINERS and _EVERYTHING.is_valid(doc):
-            return [head]  # almost every document, and the RunEngine waits for this
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        head = _pack((VERSION, name, doc), None, _STRICT)
+        if len(head) <= CONTAINERS:
+            return [head]  # almost every document
+    except _IMPOSSIBLE:
         pass  # it holds arrays, or something that the careful way has a word about
-    frames = _encode_carefully(name, doc)
-    check_head(frames[0])
-    return frames
-
-
-def _encode_carefully(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     try:
         frames = _encode(name, doc)
-        return frames if _is_plain(doc) else _encode(name, _plain(doc, name))
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except _IMPOSSIBLE:
         # The encoder knows what is wrong but not where; walk the document to say so.
-        return _encode(name, _plain(doc, name))
+        frames = _encode(name, _plain(doc, name))
+    check_head(frames[0])
+    return frames
 
 
 def _encode(name: str, doc: Mapping[str, Any]) -> list[Buffer]:
     frames: list[Buffer] = [b""]
 
     def beside(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
             return _set_aside(value, _ARRAY, frames)
         if isinstance(value, _BECOME_PYTHON):
             return value.item()
-        return _set_aside(np.asarray(value), _SCALAR, frames)
+        if isinstance(value, np.generic):
+            return _set_aside(np.asarray(value), _SCALAR, frames)
+        raise TypeError
 
-    frames[0] = msgspec.msgpack.encode((VERSION, name, doc), enc_hook=beside)
+    frames[0] = _pack((VERSION, name, doc), beside, _STRICT)
     return frames
 
 
-def _set_aside(array: np.ndarray, code: int, frames: list[Buffer]) -> Ext:
+def _set_aside(array: np.ndarray, code: int, frames: list[Buffer]) -> ormsgpack.Ext:
     if not array.dtype.itemsize:
         raise ValueError("elements of zero bytes")
     descr = array.dtype.str if array.dtype.names is None else array.dtype.descr
     frames.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return Ext(code, msgspec.msgpack.encode((descr, array.shape)))
+    return ormsgpack.Ext(code, msgspec.msgpack.encode((descr, array.shape)))
 
 
 def decode(frames: Sequence[Buffer]) -> tuple[str, dict[str, Any]]:

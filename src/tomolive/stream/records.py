@@ -41,6 +41,7 @@ def _head_of(count: int) -> struct.Struct:
 
 _HEAD_OF_ONE = _head_of(1)
 _ONE_SIZE = _HEAD_OF_ONE.size
+_pack_one, _pack_prefix = _HEAD_OF_ONE.pack, _PREFIX.pack
 
 
 class Record(NamedTuple):
@@ -61,9 +62,10 @@ def pack(publisher: bytes, seq: int, frames: Sequence[Buffer], flags: int = 0) -
     """Make a record of the frames of one document."""
     if len(frames) == 1:  # nearly all documents, and the RunEngine waits for this
         frame = frames[0]
-        head = _HEAD_OF_ONE.pack(flags, publisher, seq, 1, len(frame))
-        length, checksum = _ONE_SIZE + len(frame), crc32(frame, crc32(head))
-        return b"".join((_PREFIX.pack(MAGIC, length, checksum), head, frame))
+        size = len(frame)
+        head = _pack_one(flags, publisher, seq, 1, size)
+        checksum = crc32(frame, crc32(head))
+        return _pack_prefix(MAGIC, _ONE_SIZE + size, checksum) + head + frame
     lengths = [len(frame) for frame in frames]
     head = _head_of(len(lengths)).pack(flags, publisher, seq, len(lengths), *lengths)
     checksum = crc32(head)
