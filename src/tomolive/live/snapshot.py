@@ -200,6 +200,10 @@ class Status:
     """How sharp each of them is; the larger, the sharper."""
     volume: VolumeProgress | None = None
     workers: tuple[WorkerShare, ...] = ()
+    cameras: tuple[str, ...] = ()
+    """Data keys of the cameras that are reconstructed, if there is a choice."""
+    camera: str = ""
+    """The one whose pictures are shown."""
     refining: bool = False
     """The last projection is there, and the centre is being refined."""
 
