@@ -8,10 +8,9 @@ import numpy.typing as npt
 from tomolive.config import CorrectionSettings
 from tomolive.live.planes import BAND, bands
 from tomolive.live.projections import ProjectionStore
-from tomolive.recon.backproject import GUARDS, lanes
 from tomolive.recon.binning import binned_place, binned_shape
 from tomolive.recon.correct import line_integrals
-from tomolive.recon.filters import check_filter, filter_rows
+from tomolive.recon.filters import GUARDS, check_filter, filter_bands, filter_rows
 from tomolive.recon.flat_field import AnyField, FlatSeries
 from tomolive.recon.half_acquisition import widen
 from tomolive.recon.parallel import blocks, run
@@ -212,7 +211,7 @@ class PreparedProjections:
                 return integrals[:, a:b]
 
         def prepare(band: tuple[int, int]) -> Floats:
-            return lanes(filter_rows(self._widened(corrected(*band)), self.filter))
+            return filter_bands(self._widened(corrected(*band)), self.filter)
 
         return run(prepare, bands(self.rows), self._threads)
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-GUARDS = 3
-"""Columns that guarding adds: one before, two after."""
+from tomolive.recon.filters import GUARDS
+from tomolive.recon.vectors import WIDTH, load, store
 
 _FLOAT = np.float32
 _TILE = 32
@@ -145,16 +145,28 @@ def add_to_line(turned, weights, starts, steps, image):
     """Add to ``image[k, z]`` the sum over a of ``weights[a] turned[a, starts[a] + k steps[a], z]``."""
     count, width, rows = turned.shape
     end = float(width - 2)
+    places = np.empty(count, np.intp)
+    below, above = np.empty(count, np.float32), np.empty(count, np.float32)
+    values, whole = turned.reshape(-1), rows - rows % WIDTH
     for k in range(image.shape[0]):
         line = image[k]
         for a in range(count):
             position = min(max(starts[a] + k * steps[a], 0.0), end)
             i = np.int64(position)
-            above = np.float32(position - i) * weights[a]
-            below = weights[a] - above
-            lower, upper = turned[a, i], turned[a, i + 1]
-            for z in range(rows):
-                line[z] += below * lower[z] + above * upper[z]
+            places[a] = (a * width + i) * rows
+            above[a] = np.float32(position - i) * weights[a]
+            below[a] = weights[a] - above[a]
+        for z in range(0, whole, WIDTH):
+            total = load(line, z)
+            for a in range(count):
+                place = places[a] + z
+                total += below[a] * load(values, place)
+                total += above[a] * load(values, place + rows)
+            store(line, z, total)
+        for z in range(whole, rows):
+            for a in range(count):
+                place = places[a] + z
+                line[z] += below[a] * values[place] + above[a] * values[place + rows]
 
 
 def add_to_block(

@@ -1,85 +1,36 @@
-"""The ramp filter of filtered backprojection, its smoother relatives, and how rows are filtered.
+"""How line integrals are filtered for backprojection: rows alone, or bands of them turned into lanes.
 
-The ramp is used in its band-limited, discrete form (Kak and Slaney 1988, eq. 61 of chapter 3): sampling |f|
-in Fourier space instead would lose the zero frequency and with it the grey level.
+The work is done by recursion, see `tomolive.recon.recursion`; every picture that is backprojected, live or
+not, is filtered here, so that the same projections give the same picture whichever way they come.
 """
-
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from tomolive.errors import ReconstructionError
-from tomolive.recon.fourier import fast_length, irfft, rfft
+from tomolive.recon.memory import aligned_empty, aligned_floats
+from tomolive.recon.recursion import STATE, convolve, padded_length, recursion
+from tomolive.recon.vectors import WIDTH, load, splat, store, transpose
+from tomolive.recon.windows import FILTERS, WINDOWS, check_filter, check_padding, response
 
-_ROWS_AT_ONCE = 32
-"""More would leave the cache between the two transforms, and take twice as long."""
-_BUTTERWORTH_CUTOFF = 0.25
-_BUTTERWORTH_ORDER = 4
+__all__ = [
+    "FILTERS",
+    "GUARDS",
+    "WINDOWS",
+    "check_filter",
+    "check_padding",
+    "filter_bands",
+    "filter_rows",
+    "response",
+]
 
+Floats = npt.NDArray[np.float32]
 
-def _parzen(f: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    x = 2 * f
-    return np.where(x < 0.5, 1 - 6 * x**2 * (1 - x), 2 * (1 - x) ** 3)
-
-
-WINDOWS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
-    "ramp": np.ones_like,
-    "shepp-logan": np.sinc,
-    "cosine": lambda f: np.cos(np.pi * f),
-    "hann": lambda f: 0.5 + 0.5 * np.cos(2 * np.pi * f),
-    "butterworth": lambda f: 1 / np.sqrt(1 + (f / _BUTTERWORTH_CUTOFF) ** (2 * _BUTTERWORTH_ORDER)),
-    "parzen": _parzen,
-}
-"""Name -> what multiplies the ramp at the frequency ``f``, cycles per pixel, 0 to 0.5."""
-
-FILTERS = tuple(WINDOWS)
-"""Names of the filters, sharpest first."""
+GUARDS = 3
+"""Columns of zeros that backprojection wants: one before a row, two behind it."""
 
 
-def check_filter(name: str) -> str:
-    """Return ``name`` if it is a filter; raises ReconstructionError otherwise."""
-    if name not in WINDOWS:
-        raise ReconstructionError(f"filter={name!r} is not known; expected one of {', '.join(FILTERS)}")
-    return name
-
-
-def check_padding(padding: str) -> str:
-    """Return ``padding`` if it is known; raises ReconstructionError otherwise."""
-    if padding not in ("edge", "zero"):
-        raise ReconstructionError(f"padding={padding!r} is not known; expected 'edge' or 'zero'")
-    return padding
-
-
-@lru_cache(maxsize=64)
-def response(name: str, length: int) -> npt.NDArray[np.float32]:
-    """Return the filter at the frequencies of ``rfft`` of ``length`` samples, 1/pixel.
-
-    The kernel of the ramp is ``h[0] = 1/4``, ``h[n] = -1 / (pi n)**2`` for odd n and 0 for even n.
-    """
-    check_filter(name)
-    n = np.arange(length)
-    n = np.minimum(n, length - n)
-    kernel = np.zeros(length)
-    kernel[0] = 0.25
-    odd = n % 2 == 1
-    kernel[odd] = -1 / (np.pi * n[odd]) ** 2
-    ramp = np.real(rfft(kernel))
-    values = (ramp * WINDOWS[name](np.fft.rfftfreq(length))).astype(np.float32)
-    values.flags.writeable = False
-    return values
-
-
-def filter_length(columns: int) -> int:
-    """Return the length of the transform: at least two rows, so that the ends of a row cannot meet."""
-    return fast_length(2 * columns)
-
-
-def filter_rows(
-    rows: npt.NDArray[np.float32], name: str = "ramp", *, padding: str = "edge"
-) -> npt.NDArray[np.float32]:
+def filter_rows(rows: Floats, name: str = "ramp", *, padding: str = "edge") -> Floats:
     """Filter each row (last axis) of line integrals.
 
     Parameters
@@ -96,26 +47,99 @@ def filter_rows(
     -------
     float32, same shape, 1/pixel.
     """
-    check_padding(padding)
-    columns = rows.shape[-1]
-    length = filter_length(columns)
-    factors = response(name, length)
-    flat = rows.reshape(-1, columns)
+    flat = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]), np.float32)
+    kernel = recursion(name, flat.shape[1])
     out = np.empty(flat.shape, np.float32)
-    for first in range(0, len(flat), _ROWS_AT_ONCE):
-        part = flat[first : first + _ROWS_AT_ONCE]
-        spectrum = rfft(_pad_edges(part, length) if padding == "edge" else part, length)
-        spectrum *= factors
-        out[first : first + _ROWS_AT_ONCE] = irfft(spectrum, length)[:, :columns]
+    _filter_rows(flat, kernel, check_padding(padding) == "edge", out)
     return out.reshape(rows.shape)
 
 
-def _pad_edges(rows: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
-    """Continue to the right, and, as the transform is periodic, to the left from the far end."""
-    columns = rows.shape[-1]
-    middle = (length + columns) // 2
-    padded = np.empty((*rows.shape[:-1], length), np.float32)
-    padded[..., :columns] = rows
-    padded[..., columns:middle] = rows[..., -1:]
-    padded[..., middle:] = rows[..., :1]
-    return padded
+def filter_bands(
+    rows: Floats, name: str = "ramp", *, padding: str = "edge", out: Floats | None = None
+) -> Floats:
+    """Filter projections, and turn them so that the detector row is the contiguous axis.
+
+    Parameters
+    ----------
+    rows
+        Line integrals of some detector rows, float32 (n, rows, columns).
+    name, padding
+        As for `filter_rows`.
+    out
+        Where to write, float32, contiguous.
+
+    Returns
+    -------
+    float32 (n, columns + 3, rows), 1/pixel, with the zeros that `GUARDS` tells of; ``out``, or a new array.
+    """
+    count, height, columns = rows.shape
+    if out is None:
+        out = aligned_empty((count, columns + GUARDS, height))
+    kernel = recursion(name, columns)
+    _filter_bands(np.ascontiguousarray(rows, np.float32), kernel, check_padding(padding) == "edge", out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _filter_rows(rows, kernel, edges, out):
+    count, columns = rows.shape
+    begin = kernel.near.size
+    padded = padded_length(columns)
+    lines = aligned_floats((padded + 2 * begin) * WIDTH)
+    filtered = aligned_floats(padded * WIDTH)
+    state = aligned_floats(STATE)
+    for first in range(0, count, WIDTH):
+        last = min(first + WIDTH, count)
+        _to_lanes(rows[first:last], begin, edges, lines)
+        convolve(lines, kernel, state, filtered)
+        whole = columns - columns % WIDTH if last - first == WIDTH else 0
+        flat = out[first:last].reshape(-1)
+        for column in range(0, whole, WIDTH):
+            transpose(filtered, column * WIDTH, WIDTH, flat, column, columns)
+        for row in range(first, last):
+            for column in range(whole, columns):
+                out[row, column] = filtered[column * WIDTH + row - first]
+
+
+@njit(nogil=True, cache=True)
+def _filter_bands(rows, kernel, edges, out):
+    count, height, columns = rows.shape
+    begin = kernel.near.size
+    padded = padded_length(columns)
+    lines = aligned_floats((padded + 2 * begin) * WIDTH)
+    filtered = aligned_floats(padded * WIDTH)
+    state = aligned_floats(STATE)
+    for number in range(count):
+        out[number, 0] = 0
+        out[number, columns + 1 :] = 0
+        flat = out[number].reshape(-1)
+        for first in range(0, height, WIDTH):
+            last = min(first + WIDTH, height)
+            _to_lanes(rows[number, first:last], begin, edges, lines)
+            convolve(lines, kernel, state, filtered)
+            for column in range(columns):
+                place = (1 + column) * height + first
+                if last - first == WIDTH:
+                    store(flat, place, load(filtered, column * WIDTH))
+                else:
+                    flat[place : place + last - first] = filtered[column * WIDTH :][: last - first]
+
+
+@njit(nogil=True, cache=True)
+def _to_lanes(rows, begin, edges, lines):
+    """Write rows (up to WIDTH, columns) as columns of WIDTH numbers, with ``begin`` more at both ends."""
+    height, columns = rows.shape
+    whole = columns - columns % WIDTH if height == WIDTH else 0
+    flat = rows.reshape(-1)
+    for column in range(0, whole, WIDTH):
+        transpose(flat, column, columns, lines, (begin + column) * WIDTH, WIDTH)
+    for column in range(whole, columns):
+        for row in range(WIDTH):
+            lines[(begin + column) * WIDTH + row] = rows[row, column] if row < height else np.float32(0)
+    left, right = load(lines, begin * WIDTH), load(lines, (begin + columns - 1) * WIDTH)
+    if not edges:
+        left = right = splat(np.float32(0))
+    for column in range(begin):
+        store(lines, column * WIDTH, left)
+    for column in range(begin + columns, lines.size // WIDTH):
+        store(lines, column * WIDTH, right)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 _LINE = 64
 
@@ -17,3 +18,11 @@ def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> 
     raw = np.empty(size + _LINE, np.uint8)
     start = -raw.ctypes.data % _LINE
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+@njit(nogil=True, cache=True)
+def aligned_floats(count):
+    """Return ``count`` float32 that begin a cache line, within a kernel."""
+    raw = np.empty(count + _LINE // 4, np.float32)
+    start = -raw.ctypes.data % _LINE // 4
+    return raw[start : start + count]

@@ -6,9 +6,8 @@ from numba import njit
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights
-from tomolive.recon.backproject import GUARDS, lanes
 from tomolive.recon.checks import check_angles
-from tomolive.recon.filters import filter_rows
+from tomolive.recon.filters import GUARDS, filter_bands
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.slices import check_center
 
@@ -103,7 +102,7 @@ def reconstruct_plane(
     weights = angle_weights(radians).astype(np.float32)
     image = np.zeros(shape, np.float32)
     for first, last in blocks(len(values), _PROJECTIONS):
-        turned = lanes(filter_rows(values[first:last], filter))
+        turned = filter_bands(values[first:last], filter)
         part, shares = radians[first:last], weights[first:last]
 
         def add(lines: tuple[int, int], turned=turned, part=part, shares=shares) -> None:

@@ -1,0 +1,167 @@
+"""Sixteen float32 numbers as one value in kernels, for the few loops that the compiler leaves scalar.
+
+Inside a ``numba.njit`` function::
+
+    total = load(row, 0)                        # row[0:16], float32, contiguous, one-dimensional
+    total = total + weight * load(row, 16)      # a number times a vector; fused where the processor can
+    store(row, 32, total)                       # row[32:48] = total
+
+A kernel with many pointers, or with a recursion across its loop, is not turned into vector operations by the
+compiler, which cannot prove that it may; written so, there is nothing to prove. The code is that of any
+processor: LLVM cuts the vectors into registers of the size at hand (one of AVX-512, two of AVX2, four of
+NEON). Nothing checks bounds.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_model
+
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+WIDTH = 16
+"""Numbers in a vector."""
+
+_VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
+_INT32 = ir.IntType(32)
+
+
+class VectorType(types.Type):
+    """The type of a vector, as numba knows it."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+vector = VectorType()
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, numba_type) -> None:
+        super().__init__(manager, numba_type, _VECTOR)
+
+
+def _place(context, builder, array_type, array, index):
+    """Return the address of ``array[index]`` as that of a vector."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+
+
+@intrinsic
+def _load(typing_context, array, index):  # noqa: ARG001
+    """Return ``array[index : index + WIDTH]``."""
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(_place(context, builder, signature.args[0], *arguments))
+        value.align = 4
+        return value
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def _store(typing_context, array, index, value):  # noqa: ARG001
+    """Write ``array[index : index + WIDTH] = value``."""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def _splat(typing_context, number):  # noqa: ARG001
+    """Return a vector that holds ``number`` everywhere."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), arguments[0], _INT32(0))
+        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH))
+
+    return vector(types.float32), generate
+
+
+def _arithmetic(instruction):
+    """Make an operation on two vectors; a product and a sum may become one fused operation."""
+
+    @intrinsic
+    def operate(typing_context, a, b):  # noqa: ARG001
+        def generate(context, builder, signature, arguments):  # noqa: ARG001
+            return getattr(builder, instruction)(*arguments, flags=("contract",))
+
+        return vector(vector, vector), generate
+
+    return operate
+
+
+_add, _subtract, _multiply = map(_arithmetic, ("fadd", "fsub", "fmul"))
+
+
+@overload(operator.add)
+@overload(operator.iadd)
+def _overload_add(a, b):
+    return (lambda a, b: _add(a, b)) if a is vector and b is vector else None
+
+
+@overload(operator.sub)
+def _overload_subtract(a, b):
+    return (lambda a, b: _subtract(a, b)) if a is vector and b is vector else None
+
+
+@overload(operator.mul)
+def _overload_multiply(a, b):
+    if b is not vector:
+        return None
+    if a is types.float32:
+        return lambda a, b: _multiply(_splat(a), b)
+    return (lambda a, b: _multiply(a, b)) if a is vector else None
+
+
+@intrinsic
+def _transpose(typing_context, source, at, stride, target, to, target_stride):  # noqa: ARG001
+    """Write the block ``source[at + i stride + j]`` to ``target[to + j target_stride + i]``, i, j < WIDTH.
+
+    Four rounds exchange ever smaller off-diagonal blocks (Eklundh, IEEE Trans. Comput. C-21, 801 (1972)).
+    """
+
+    def generate(context, builder, signature, arguments):
+        source, at, stride, target, to, target_stride = arguments
+        size = ir.IntType(64)
+
+        def address(array_type, array, start, step, number):
+            index = builder.add(start, builder.mul(step, size(number)))
+            return _place(context, builder, array_type, array, index)
+
+        rows = [builder.load(address(signature.args[0], source, at, stride, i)) for i in range(WIDTH)]
+        for row in rows:
+            row.align = 4
+        block = WIDTH // 2
+        while block:
+            low = [j if not j & block else WIDTH + (j ^ block) for j in range(WIDTH)]
+            high = [j | block if not j & block else WIDTH + j for j in range(WIDTH)]
+            for i in range(WIDTH):
+                if not i & block:
+                    pair = rows[i], rows[i | block]
+                    for k, order in ((i, low), (i | block, high)):
+                        mask = ir.Constant(ir.VectorType(_INT32, WIDTH), order)
+                        rows[k] = builder.shuffle_vector(*pair, mask)
+            block //= 2
+        for j, row in enumerate(rows):
+            builder.store(row, address(signature.args[3], target, to, target_stride, j)).align = 4
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, target, index, index), generate
+
+
+# as kernels call them: without the context that the compiler passes
+load: Callable[..., Any] = _load
+store: Callable[..., Any] = _store
+splat: Callable[..., Any] = _splat
+transpose: Callable[..., Any] = _transpose
