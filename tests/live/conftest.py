@@ -1,9 +1,12 @@
 """Document streams of tomography scans, made without a RunEngine and valid by event-model's own checks."""
 
 import itertools
+import json
 import threading
+import uuid
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
@@ -278,3 +281,106 @@ def hub(tmp_path):
     thread.join(60)
     hub.close()
     assert not thread.is_alive()
+
+
+class RecordedScan:
+    """A finished scan of the porous stone on disk: frames in one HDF5 file, documents in run.jsonl."""
+
+    CENTER_PART = 0.48
+
+    def __init__(self, folder, rows=40, columns=96, angles=None, pixel_um=1.0, flats=3, lost=(), **start):
+        from tomolive.acquire.phantom import porous_sample
+
+        self.folder, self.rows, self.columns, self.pixel_um = folder, rows, columns, pixel_um
+        self.angles = np.linspace(0, 180, 121) if angles is None else np.asarray(angles)
+        self.center = round(self.CENTER_PART * columns, 2)
+        self.phantom = porous_sample(rows, columns, self.center)
+        self.uid = f"{uuid.uuid4()}"
+        self.documents = []
+        self._write(flats, set(lost), start)
+
+    def _write(self, flats, lost, start):
+        rng = np.random.default_rng(0)
+        stack = np.stack(
+            [
+                self.phantom.projection(np.deg2rad(a), self.rows, self.columns, self.center)
+                for a in self.angles
+            ]
+        )
+        counts = 100 + 30000 * np.exp(-stack)
+        size = (self.rows, self.columns)
+        references = [np.full((2, *size), 100), np.full((flats, *size), 30100)]
+        frames = np.concatenate([*references, rng.normal(counts, 20)])
+        self.file = self.folder / "frames.h5"
+        with h5py.File(self.file, "w") as file:
+            data = frames.astype("u2")
+            file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
+        tomography = {
+            "version": 1, "image_key": "camera", "angle_key": "angle",
+            "streams": {"darks": "darks", "flats": "flats", "projections": "projections"},
+            "num_projections": len(self.angles), "angle_start": 0.0, "angle_stop": 180.0,
+        }  # fmt: skip
+        if self.pixel_um:
+            tomography |= {"pixel_size": self.pixel_um, "pixel_size_units": "um"}
+        about = {"plan_name": "tomo_fly", "scan_id": 7, "sample": {"name": "stone"}, "tomography": tomography}
+        self._add("start", uid=self.uid, time=1000.0, **about | start)
+        image = {"source": "t", "dtype": "array", "dtype_numpy": "<u2", "shape": [self.rows, self.columns]}
+        keys = {"camera": {**image, "external": "STREAM:"}}
+        angle = {"angle": {"source": "t", "dtype": "number", "shape": [], "units": "deg"}}
+        place = 0
+        for stream, count in (("darks", 2), ("flats", flats), ("projections", len(self.angles))):
+            if not count:
+                continue
+            more = angle if stream == "projections" else {}
+            self._add(
+                "descriptor", uid=f"{self.uid}-{stream}", run_start=self.uid, time=1000.0, name=stream,
+                data_keys={**keys, **more}, configuration={}, hints={}, object_keys={},
+            )  # fmt: skip
+            if place == 0:
+                self._add(
+                    "stream_resource", uid=f"{self.uid}-file", run_start=self.uid, data_key="camera",
+                    mimetype="application/x-hdf5", uri=f"file://localhost{self.file}",
+                    parameters={"dataset": "/entry/data/data", "chunk_shape": [1, self.rows, self.columns]},
+                )  # fmt: skip
+            for first in range(0, count, 50):
+                last = min(first + 50, count)
+                # frames that are lost are announced at a place where the file has none
+                gone = 10_000 if stream == "projections" and lost & set(range(first, last)) else 0
+                self._add(
+                    "stream_datum", uid=f"{self.uid}-file/{place}", stream_resource=f"{self.uid}-file",
+                    descriptor=f"{self.uid}-{stream}",
+                    indices={"start": place + gone, "stop": place + last - first + gone},
+                    seq_nums={"start": first + 1, "stop": last + 1},
+                )  # fmt: skip
+                place += last - first
+        for number, value in enumerate(self.angles, 1):
+            self._add(
+                "event", uid=f"{self.uid}-{number}", descriptor=f"{self.uid}-projections", seq_num=number,
+                time=1000.0 + number, data={"angle": float(value)}, timestamps={"angle": 1000.0 + number},
+                filled={},
+            )  # fmt: skip
+        self._add("stop", uid=f"{self.uid}-stop", run_start=self.uid, time=2000.0, exit_status="success",
+                  num_events={})  # fmt: skip
+        self.jsonl = self.folder / "run.jsonl"
+        self.jsonl.write_text("".join(json.dumps(document) + "\n" for document in self.documents))
+
+    def _add(self, kind, /, **doc):
+        schema_validators[DocumentNames[kind]].validate(doc)
+        self.documents.append((kind, doc))
+
+    def truth(self, row):
+        """The slice at a detector row, in the units of the volume."""
+        scale = 1e4 / self.pixel_um if self.pixel_um else 1.0
+        return self.phantom.slice_truth("xy", row, self.rows, self.columns) * scale
+
+
+@pytest.fixture
+def recorded_scan(tmp_path):
+    """Writes a finished scan to disk: ``recorded_scan(rows=..., columns=..., ...)``."""
+
+    def write(**options):
+        folder = tmp_path / f"scan{len(list(tmp_path.glob('scan*')))}"
+        folder.mkdir()
+        return RecordedScan(folder, **options)
+
+    return write

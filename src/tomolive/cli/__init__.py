@@ -14,7 +14,9 @@ COMMANDS = {
     "catalog": "tomolive.cli.catalog:catalog",
     "check": "tomolive.cli.check:check",
     "demo": "tomolive.cli.demo:demo",
+    "export": "tomolive.cli.export:export",
     "hub": "tomolive.cli.stream:hub",
+    "import": "tomolive.cli.export:import_",
     "journal": "tomolive.cli.storage:journal",
     "keys": "tomolive.cli.keys:keys",
     "live": "tomolive.cli.live:live",
@@ -35,7 +37,7 @@ def group() -> None:
 EXTRAS = {
     "bluesky": "acquire", "ophyd": "acquire", "ophyd_async": "acquire",
     "tiled": "catalog", "bluesky_tiled_plugins": "catalog", "databroker": "catalog",
-    "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
+    "distributed": "dask", "zarr": "formats", "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
 }  # fmt: skip
 """Package -> the extra of tomolive that brings it."""
 

@@ -1,0 +1,310 @@
+"""A finished run is read: darks and flats first, then its projections, each frame once, turned by rows.
+
+Two passes over the documents, which cost little, so that references that were taken at the end of a scan, or
+in another run, are known when the projections come. Corrections that need whole frames are made on the way;
+those that do not are left to whoever reads the rows, since counts take half the room of line integrals.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.config import CorrectionSettings, FilesSettings
+from tomolive.errors import ReconstructionError, ScanError
+from tomolive.files.filler import Filler
+from tomolive.files.locate import Locator
+from tomolive.live.references import References
+from tomolive.live.rules import Rules
+from tomolive.live.run import Batch, Note, Scan
+from tomolive.live.scan import ScanReader
+from tomolive.live.volume_rows import RowLayout, RowStore
+from tomolive.recon.binning import binned_shape
+from tomolive.recon.flat_field import AnyField, FlatSeries
+from tomolive.recon.pipeline import context_rows, correct_projections, references
+
+Document = tuple[str, dict[str, Any]]
+Fetch = Callable[[str], Iterable[Document]]
+
+_BRIGHTEST = 99.9
+"""Percentile of the first projection that is taken for the beam where there are no flats."""
+_AHEAD = 3
+"""Blocks of frames that are read while others are being written."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a run is to be read."""
+
+    files: FilesSettings = field(default_factory=FilesSettings)
+    corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
+    rules: Sequence[Rules] | None = None
+    threads: int = 2
+    told: Callable[[int, int], object] = lambda _done, _total: None
+    """Called with the projections that are read, and how many there are; may raise to end it."""
+
+
+@dataclass(eq=False)
+class ScanRows:
+    """The projections of a scan, turned by rows."""
+
+    store: RowStore
+    scan: Scan
+    corrected: bool
+    """Whether the store holds line integrals; else counts, to be corrected with ``field``."""
+    flat_field: AnyField
+    angles: npt.NDArray[np.float64]
+    """(frames,), radians."""
+    present: npt.NDArray[np.bool_]
+    """(frames,); False for a projection that no file holds."""
+    numbers: npt.NDArray[np.int64]
+    """(frames,), of the projections within the scan."""
+    shape: tuple[int, int]
+    """Rows and columns of a frame, before binning."""
+    notes: list[str]
+
+
+def understand(documents: Sequence[Document], rules: Sequence[Rules] | None) -> Scan:
+    """Return what the documents of a run say of it.
+
+    Raises
+    ------
+    ScanError
+        if it is no tomography scan, or one that cannot be understood.
+    """
+    reader = ScanReader(rules)
+    notes = [note for name, doc in documents for note in reader.document(name, doc)]
+    uid = next((doc["uid"] for name, doc in documents if name == "start"), "")
+    scan = reader.scan(uid)
+    if scan is None:
+        reasons = "; ".join(note.text for note in notes if isinstance(note, Note))
+        raise ScanError(f"run {uid[:8]} cannot be reconstructed: {reasons or 'it has no start document'}")
+    if scan.failure:
+        raise ScanError(f"run {uid[:8]} cannot be reconstructed: {scan.failure}")
+    return scan
+
+
+def read_scan(
+    documents: Sequence[Document],
+    fetch: Fetch,
+    make_store: Callable[[RowLayout], RowStore],
+    how: Reading,
+) -> ScanRows:
+    """Read the run with these documents.
+
+    Parameters
+    ----------
+    documents
+        From its start to its stop document.
+    fetch
+        Returns the documents of another run, for darks and flats that were taken there.
+    make_store
+        Makes the store once the size of the projections is known.
+
+    Raises
+    ------
+    ScanError
+        if it is no scan, or has no projections or angles.
+    FileAccessError
+        if no image can be read.
+    """
+    scan = understand(documents, how.rules)
+    found, notes = _read_references(scan, documents, fetch, how)
+    rows = _Projections(scan, found, make_store, how, notes)
+    with ThreadPoolExecutor(how.threads, thread_name_prefix="rows") as pool:
+        pending: deque[Future[None]] = deque()
+        for out in _batches(_images_last(documents, scan), how, ScanReader(how.rules), wanted={"projection"}):
+            if isinstance(out, Note):
+                _keep(notes, out)
+                continue
+            rows.prepare(out)
+            how.told(rows.done, rows.total)
+            pending.append(pool.submit(rows.take, out))
+            if len(pending) > _AHEAD + how.threads:
+                pending.popleft().result()
+        for future in pending:
+            future.result()
+    return rows.result()
+
+
+def _read_references(
+    scan: Scan, documents: Sequence[Document], fetch: Fetch, how: Reading
+) -> tuple[References, list[str]]:
+    """Read the darks and flats of a run, and of those that it names where it has none of its own."""
+    found, notes = References(), []
+    sources = [documents, *(list(fetch(uid)) for uid in scan.references)]
+    for source in sources:
+        reader = ScanReader(how.rules)
+        for out in _batches(source, how, reader, wanted={"dark", "flat"}):
+            if isinstance(out, Note):
+                _keep(notes, out)
+                continue
+            of = reader.scan(out.run_uid)
+            found.add(out, at=len(of.announced) if of else 0)
+    return found, notes
+
+
+def _keep(notes: list[str], note: Note) -> None:
+    if note.problem and note.text not in notes:
+        notes.append(note.text)
+
+
+def _batches(
+    documents: Iterable[Document], how: Reading, reader: ScanReader, wanted: set[str]
+) -> Iterator[Batch | Note]:
+    """Yield the frames of the wanted kinds, and what there is to say; other images are not read."""
+    roots = how.files.roots or how.files.mounts.values()
+    filler = Filler(
+        Locator(how.files.mounts, roots),
+        patience=how.files.patience_s,
+        memory=how.files.memory_mb * 1_000_000,
+        threads=how.files.threads,
+    )
+    try:
+        for name, doc in documents:
+            if not _is_wanted(reader, doc, wanted):
+                yield from (out for out in reader.document(name, doc) if isinstance(out, Note))
+                continue
+            for item in filler.process(name, doc):
+                if item[0] == "document":
+                    outs = reader.document(item[1], item[2])
+                else:
+                    outs = reader.frames(item[1]) if item[0] == "frames" else reader.missing(item[1])
+                yield from (out for out in outs if isinstance(out, Note) or out.kind in wanted)
+            if name == "stop":
+                # what is said of kinds that were not asked for is not true
+                own = "projection" if "projection" in wanted else None
+                for out in reader.close(doc["run_start"]):
+                    if own is None or (isinstance(out, Batch) and out.kind == own):
+                        yield out
+    finally:
+        filler.close()
+
+
+def _is_wanted(reader: ScanReader, doc: dict[str, Any], wanted: set[str]) -> bool:
+    """Whether the images that a document may announce are to be read."""
+    scan = reader.scan_of(doc.get("descriptor", ""))
+    stream = scan.streams.get(doc["descriptor"]) if scan else None
+    return stream is None or stream.kind is None or stream.kind in wanted
+
+
+def _images_last(documents: Sequence[Document], scan: Scan) -> list[Document]:
+    """Sort so that angles are known before the images come: a catalog announces a whole stream at once."""
+    images = {uid for uid, key in scan.data_keys.items() if key == scan.camera}
+    streams = set(scan.streams)
+
+    def rank(document: Document) -> int:
+        name, doc = document
+        if name in ("start", "descriptor"):
+            return 0
+        if name in ("resource", "stream_resource", "datum", "datum_page"):
+            return 1
+        if name == "stop":
+            return 4
+        if name == "stream_datum":
+            return 3 if doc["stream_resource"] in images else 2
+        has_images = doc.get("descriptor") in streams and scan.camera in doc.get("data", ())
+        return 3 if has_images else 2
+
+    return sorted(documents, key=rank)
+
+
+class _Projections:
+    """Puts projections into a store; `take` may be called by several threads at once."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        found: References,
+        make_store: Callable[[RowLayout], RowStore],
+        how: Reading,
+        notes: list[str],
+    ) -> None:
+        self._scan, self._found, self._make_store, self._how = scan, found, make_store, how
+        self._notes = notes
+        ranges = list(scan.announced)
+        self._firsts = np.array([first for first, _ in ranges], np.int64)
+        self._places = np.concatenate([[0], np.cumsum([last - first for first, last in ranges])]).astype(int)
+        self.total = int(self._places[-1])
+        self.done = 0
+        self._angles = np.full(self.total, np.nan)
+        self._present = np.zeros(self.total, bool)
+        self._store: RowStore | None = None
+        self._field: AnyField | None = None
+        self._dtype = np.dtype("u2")
+        self._shape = (0, 0)
+        # What needs whole frames is done here; a binned frame of line integrals is smaller than the counts.
+        context = context_rows(how.corrections)
+        self._corrected = context is None or how.corrections.binning > 1
+        self._context = 0 if self._corrected else context or 0
+
+    def prepare(self, batch: Batch) -> None:
+        """Count a batch; of the first one, see what kind of frames they are."""
+        if batch.angles is None:
+            raise ScanError("the angles of its projections are not in its documents")
+        self.done += len(batch.array)
+        if self._store is not None:
+            return
+        runs = (self._scan.run_uid, *self._scan.references)
+        darks, (flats, times) = self._found.dark(runs), self._found.flats(runs)
+        self._shape, self._dtype = batch.array.shape[1:], batch.array.dtype
+        if darks is None:
+            self._notes.append("No darks: the camera is taken to count nothing without beam.")
+        if not flats:
+            brightest = float(np.percentile(batch.array[0].astype(np.float64), _BRIGHTEST))
+            flats = [np.full((1, *self._shape), brightest)]
+            self._notes.append(f"No flats: the beam is taken to be even, {brightest:.6g} counts.")
+        if len(flats) > 1:
+            self._field = references(flats, darks, self._how.corrections, times=times)
+        else:
+            self._field = references(flats[0], darks, self._how.corrections)
+        rows, columns = binned_shape(self._shape, self._how.corrections.binning)
+        dtype = np.dtype("<f4") if self._corrected else self._dtype.newbyteorder("<")
+        self._store = self._make_store(RowLayout(self.total, rows, columns, dtype.str, self._context))
+
+    def take(self, batch: Batch) -> None:
+        """Write a batch, corrected if that needs whole frames."""
+        assert self._store is not None  # noqa: S101  prepare has made it
+        assert self._field is not None  # noqa: S101
+        assert batch.angles is not None  # noqa: S101
+        if batch.array.shape[1:] != self._shape or not np.can_cast(batch.array.dtype, self._dtype, "safe"):
+            raise ReconstructionError(
+                f"projections of {batch.array.shape[1:]} pixels, {batch.array.dtype}, follow others of "
+                f"{self._shape}, {self._dtype}"
+            )
+        part = np.searchsorted(self._firsts, batch.first, side="right") - 1
+        place = int(self._places[part] + batch.first - self._firsts[part])
+        frames = batch.array
+        if self._corrected:
+            numbers = batch.first + np.arange(len(frames))
+            times = numbers if isinstance(self._field, FlatSeries) else None
+            frames = correct_projections(frames, self._field, self._how.corrections, times=times, threads=1)
+        self._store.write(place, frames)
+        self._angles[place : place + len(frames)] = batch.angles
+        self._present[place : place + len(frames)] = True
+
+    def result(self) -> ScanRows:
+        """Return what has been read."""
+        present = self._present & np.isfinite(self._angles)
+        if self._store is None or self._field is None or present.sum() < 2:
+            if self._store is not None:
+                self._store.close()
+            why = "; ".join(self._notes) or "its documents announce none"
+            raise ScanError(
+                f"run {self._scan.run_uid[:8]} has no two projections that can be reconstructed: {why}"
+            )
+        return ScanRows(
+            self._store,
+            self._scan,
+            self._corrected,
+            self._field,
+            self._angles,
+            present,
+            np.concatenate([np.arange(first, last) for first, last in self._scan.announced]),
+            (self._shape[0], self._shape[1]),
+            self._notes,
+        )

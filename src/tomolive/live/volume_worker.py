@@ -1,0 +1,61 @@
+"""A process that makes blocks of a volume: numbers of blocks come in as lines, words about them go out.
+
+``python -m tomolive.live.volume_worker FOLDER ROWS THREADS``, where ROWS is an inherited descriptor or ``-``
+for the file in the folder. It ends when its standard input does, so that none outlives whoever started it.
+Two threads take blocks: while one computes, the other reads or writes.
+"""
+
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tomolive.errors import TomoliveError
+from tomolive.live.volume_job import BlockMaker, VolumeJob
+from tomolive.live.volume_rows import RowStore
+
+AT_ONCE = 2
+"""Blocks that one process has in hand."""
+
+
+def main() -> None:
+    """Make blocks until the input ends."""
+    folder, rows, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
+    maker = BlockMaker(folder, store, threads)
+    lock, hearing = threading.Lock(), threading.Lock()
+
+    def tell(**words: Any) -> None:
+        try:
+            with lock:
+                print(json.dumps(words), flush=True)  # noqa: T201  the protocol
+        except OSError:  # whoever started this was killed
+            os._exit(1)
+
+    def hear() -> str:
+        with hearing:  # the text layer's buffer is not for two threads at once
+            return sys.stdin.readline()
+
+    def work() -> None:
+        for line in iter(hear, ""):
+            band = int(line)
+            try:
+                tell(**maker.make(band))
+            except TomoliveError as error:
+                tell(band=band, error=str(error))
+            except Exception as error:  # noqa: BLE001  whoever started this ends it and says so
+                traceback.print_exc()
+                tell(band=band, error=f"{type(error).__name__}: {error}")
+
+    threads_ = [threading.Thread(target=work, daemon=True) for _ in range(AT_ONCE)]
+    for thread in threads_:
+        thread.start()
+    for thread in threads_:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

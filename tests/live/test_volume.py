@@ -1,0 +1,392 @@
+"""The volume of a finished scan: what is in it, what it takes, and how it goes on after a kill."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
+from tomolive.errors import FileAccessError, ScanError, SettingsError
+from tomolive.live.volume import CancelledError, make_volume
+from tomolive.live.volume_documents import DocumentSource
+from tomolive.live.volume_memory import share_memory
+from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume_rows import RowLayout, RowStore
+from tomolive.recon import normalize, reconstruct
+
+LONG = 120
+
+
+def request_of(scan, out: Path, **options) -> VolumeRequest:
+    """A volume of a scan on disk."""
+    volume = {"processes": 1, **options.pop("volume", {})}
+    return VolumeRequest(
+        scan.uid,
+        DocumentSource(file=str(scan.jsonl)),
+        volume=VolumeSettings(folder=str(out), **volume),
+        files=FilesSettings(roots=(str(scan.folder),), patience_s=0.5),
+        **options,
+    )
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file below a path, to the byte."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
+def values(path: Path) -> np.ndarray:
+    """The full volume."""
+    if path.suffix == ".nxs":
+        with h5py.File(path) as file:
+            return file["entry/data/data"][:]
+    return zarr.open_array(path / "0", mode="r")[:]
+
+
+def inside(picture: np.ndarray) -> np.ndarray:
+    """Pixels in 0.9 of the reconstruction circle."""
+    half = (len(picture) - 1) / 2
+    y, x = np.mgrid[: len(picture), : len(picture)] - half
+    return x**2 + y**2 < (0.9 * half) ** 2
+
+
+def test_volume_is_the_sample(recorded_scan, tmp_path):
+    """Every slice is the phantom's within a few per cent, in 1/cm, with the centre found."""
+    scan = recorded_scan()
+    result = make_volume(request_of(scan, tmp_path / "out"))
+    volume = values(result.path)
+    assert volume.shape == (40, 96, 96)
+    assert volume.dtype == np.float32
+    assert result.about["parameters"]["center"] == pytest.approx(scan.center, abs=0.1)
+    assert result.about["parameters"]["units"] == "1/cm"
+    for row in (0, 15, 16, 39):
+        truth = scan.truth(row)
+        off = (volume[row] - truth)[inside(truth)]
+        assert np.sqrt(np.mean(off**2)) < 0.12 * truth.max()
+
+
+def test_blocks_change_nothing(recorded_scan, tmp_path):
+    """The volume equals the one that the kernels make of all frames at once, to the rounding of float32."""
+    scan = recorded_scan(rows=37, pixel_um=None)
+    result = make_volume(request_of(scan, tmp_path / "out", center=scan.center))
+    with h5py.File(scan.file) as file:
+        frames = file["entry/data/data"][:]
+    integrals = normalize(frames[5:], frames[2:5], frames[:2])
+    sinograms = integrals.transpose(1, 0, 2)
+    expected = reconstruct(sinograms, np.deg2rad(scan.angles), scan.center)
+    np.testing.assert_allclose(values(result.path), expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "corrections",
+    [
+        {"zingers": True, "rings": "sorting"},
+        {"binning": 2},
+        {"paganin": {"energy_kev": 25, "distance_m": 0.1, "pixel_size_um": 1, "delta_beta": 50}},
+    ],
+    ids=["zingers and rings", "binning", "paganin"],
+)
+def test_corrections_are_those_of_the_live_chain(recorded_scan, tmp_path, corrections):
+    """With any correction the volume is what the shared chain gives for whole frames."""
+    from tomolive.recon.binning import binned_place
+    from tomolive.recon.pipeline import correct_projections, correct_sinograms, references
+
+    scan = recorded_scan(pixel_um=None)
+    settings = CorrectionSettings.model_validate(corrections)
+    result = make_volume(request_of(scan, tmp_path / "out", center=scan.center, corrections=settings))
+    with h5py.File(scan.file) as file:
+        frames = file["entry/data/data"][:]
+    field = references(frames[2:5].mean(0), frames[:2].mean(0), settings)
+    integrals = correct_projections(frames[5:], field, settings)
+    sinograms = correct_sinograms(integrals.transpose(1, 0, 2), settings)
+    place = binned_place(scan.center, settings.binning)
+    expected = reconstruct(sinograms, np.deg2rad(scan.angles), place)
+    found = values(result.path)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_centre_is_that_of_the_live_reconstruction(recorded_scan, tmp_path):
+    """The default centre agrees with the live one to a hundredth of a column."""
+    from tomolive.live.accumulate import SliceAccumulator
+
+    scan = recorded_scan()
+    with h5py.File(scan.file) as file:
+        frames = file["entry/data/data"][:]
+    live = SliceAccumulator(scan.rows, scan.columns)
+    live.set_references(frames[:2], frames[2:5])
+    for first in range(0, len(scan.angles), 16):
+        part = slice(first, min(first + 16, len(scan.angles)))
+        live.add(frames[5:][part], np.deg2rad(scan.angles[part]), range(part.start, part.stop))
+    live.finish()
+    result = make_volume(request_of(scan, tmp_path / "out"))
+    assert result.about["parameters"]["center"] == pytest.approx(live.center, abs=0.01)
+
+
+def test_projections_that_are_missing_are_named(recorded_scan, tmp_path):
+    """A volume without some frames is made of the others, and says which were missing."""
+    scan = recorded_scan(lost=[60])
+    result = make_volume(request_of(scan, tmp_path / "out"))
+    assert result.about["frames"]["missing"] == [[50, 100]]
+    assert result.about["frames"]["used"] == 71
+
+
+def test_half_acquisition_is_widened(recorded_scan, tmp_path):
+    """A whole turn about an axis near the edge gives a volume as wide as both half turns see."""
+    scan = recorded_scan(rows=18, angles=np.linspace(0, 359, 180), columns=64)
+    result = make_volume(request_of(scan, tmp_path / "out", center=12.0))
+    assert values(result.path).shape == (18, 103, 103)
+
+
+def test_ome_zarr_opens_in_a_reader_that_is_not_ours(recorded_scan, tmp_path):
+    """ome-zarr-py finds the pyramid, axes with units and the voxel size; levels are means of the first."""
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    scan = recorded_scan(rows=34, columns=600, angles=np.linspace(0, 180, 31), pixel_um=0.65)
+    result = make_volume(request_of(scan, tmp_path / "out", center=scan.center))
+    location = parse_url(result.path)
+    assert location is not None
+    (node,) = list(Reader(location)())
+    assert [level.shape for level in node.data] == [(34, 600, 600), (17, 300, 300), (9, 150, 150)]
+    assert [axis["unit"] for axis in node.metadata["axes"]] == ["micrometer"] * 3
+    assert node.metadata["coordinateTransformations"][1][0]["scale"] == [1.3, 1.3, 1.3]
+    full, half = (np.asarray(node.data[level]) for level in (0, 1))
+    expected = full[:, :, :].reshape(17, 2, 300, 2, 300, 2).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(half, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_nxtomoproc_follows_the_definition(recorded_scan, tmp_path):
+    """Classes, defaults and axes lead a NeXus reader to the volume, which is that of the other format."""
+    scan = recorded_scan()
+    ours = values(make_volume(request_of(scan, tmp_path / "out", center=scan.center)).path)
+    request = request_of(scan, tmp_path / "out", center=scan.center, volume={"format": "nxtomoproc"})
+    result = make_volume(request)
+    with h5py.File(result.path) as file:
+        entry = file[file.attrs["default"]]
+        assert entry.attrs["NX_class"] == "NXentry"
+        assert entry["definition"].asstr()[()] == "NXtomoproc"
+        data = entry[entry.attrs["default"]]
+        assert data.attrs["NX_class"] == "NXdata"
+        np.testing.assert_array_equal(data[data.attrs["signal"]][:], ours)
+        assert [data[axis].attrs["units"] for axis in data.attrs["axes"]] == ["um"] * 3
+        assert entry["reconstruction"].attrs["NX_class"] == "NXprocess"
+        assert scan.uid in entry["reconstruction/parameters/raw_file"].asstr()[()]
+
+
+@pytest.mark.parametrize("format_", ["ome-zarr", "nxtomoproc"])
+def test_uint16_states_its_range(recorded_scan, tmp_path, format_):
+    """Stored numbers, scaled as the file says, are the float volume within half a step."""
+    scan = recorded_scan()
+    exact = values(make_volume(request_of(scan, tmp_path / "out", center=scan.center)).path)
+    options = {"format": format_, "dtype": "uint16"}
+    result = make_volume(request_of(scan, tmp_path / "out", center=scan.center, volume=options))
+    stored = values(result.path)
+    assert stored.dtype == np.uint16
+    if format_ == "ome-zarr":
+        told = zarr.open_array(result.path / "0", mode="r").attrs
+        step, offset = told["scale_factor"], told["add_offset"]
+    else:
+        with h5py.File(result.path) as file:
+            group = file["entry/data"]
+            step, offset = group["data_scaling_factor"][()], group["data_offset"][()]
+    low, high = result.about["parameters"]["value_range"]
+    assert (offset, offset + 65535 * step) == (pytest.approx(low), pytest.approx(high))
+    clipped = np.clip(exact, low, high)
+    np.testing.assert_allclose(stored * step + offset, clipped, atol=0.51 * step)
+
+
+def test_cancelled_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path):
+    """What was cancelled half way is taken up with the blocks that were done, and ends the same."""
+    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
+    whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
+    progress = []
+
+    def stop_half_way() -> bool:
+        return any(p.done >= 32 for p in progress)
+
+    request = request_of(scan, tmp_path / "out", center=scan.center)
+    with pytest.raises(CancelledError):
+        make_volume(request, progress.append, stop_half_way)
+    assert not request.path.exists()
+    progress.clear()
+    resumed = make_volume(request, progress.append)
+    begun = next(p for p in progress if p.total)
+    assert begun.done >= 32
+    assert content(resumed.path) == content(whole.path)
+    assert [p.name for p in request.path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def least_memory(layout: RowLayout, angles: int) -> int:
+    """Megabytes with which a volume can be made at all: the rows then lie in a file."""
+    for memory in range(100, 4000, 2):
+        with contextlib.suppress(SettingsError):
+            share_memory(layout, angles, VolumeSettings(memory_mb=memory))
+            return memory
+    raise AssertionError("no limit is large enough")
+
+
+@pytest.mark.parametrize("in_file", [False, True], ids=["rows in memory", "rows in a file"])
+def test_killed_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path, in_file):
+    """SIGKILL in the middle; the second start takes up what was done and gives the same volume."""
+    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
+    memory = least_memory(RowLayout(61, 160, 256, "<u2"), 61) if in_file else 4096
+    options = {"memory_mb": memory}
+    request = request_of(scan, tmp_path / "out", center=scan.center, volume=options)
+    whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
+    script = (
+        "import sys; from tomolive.live.volume import make_volume; "
+        "from tomolive.live.volume_request import VolumeRequest; "
+        "make_volume(VolumeRequest.from_json(sys.stdin.read()))"
+    )
+    folder = request.path.with_name(f".{request.path.name}.partial")
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(request.to_json())
+        process.stdin.close()
+        deadline = time.monotonic() + LONG
+        while not (folder / "done").exists() or (folder / "done").read_bytes().count(b"\n") < 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not request.path.exists()
+    assert (folder / "rows").exists() == in_file
+    progress = []
+    resumed = make_volume(request, progress.append)
+    assert next(p for p in progress if p.total).done >= 32
+    assert content(resumed.path) == content(whole.path)
+
+
+def test_a_worker_that_dies_is_replaced(recorded_scan, tmp_path):
+    """A process that is killed costs nothing but time."""
+    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
+    whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
+    killed = []
+
+    def kill_one(progress) -> None:
+        if progress.done and not killed:
+            children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+            pids = [int(pid) for file in children for pid in file.read_text().split()]
+            workers = [p for p in pids if b"volume_worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+            os.kill(workers[0], signal.SIGKILL)
+            killed.append(workers[0])
+
+    request = request_of(scan, tmp_path / "out", center=scan.center, volume={"processes": 2})
+    result = make_volume(request, kill_one)
+    assert killed
+    assert content(result.path) == content(whole.path)
+
+
+def test_dask_cluster_gives_the_same_volume(recorded_scan, tmp_path):
+    """Two workers of a Dask cluster make the volume that processes of this machine make."""
+    scan = recorded_scan(rows=70)
+    whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
+    with dask_cluster(tmp_path) as address:
+        volume = {"dask": address}
+        result = make_volume(request_of(scan, tmp_path / "out", center=scan.center, volume=volume))
+    assert content(result.path) == content(whole.path)
+
+
+class dask_cluster:  # noqa: N801  used like a function
+    """A Dask scheduler and two workers as real processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def _start(self, *arguments: str) -> None:
+        with (self._folder / "dask.log").open("ab") as log:
+            command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
+            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder))
+
+    def __enter__(self) -> str:
+        told = self._folder / "scheduler.json"
+        shared = ["--no-dashboard", "--scheduler-file", str(told)]
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", *shared)
+        deadline = time.monotonic() + LONG
+        while not told.exists():
+            assert time.monotonic() < deadline, (self._folder / "dask.log").read_text()
+            time.sleep(0.1)
+        for _ in range(2):
+            self._start("worker", "--no-nanny", "--nthreads", "2", *shared)
+        return json.loads(told.read_text())["address"]
+
+    def __exit__(self, *_) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            process.wait(LONG)
+
+
+def test_a_volume_that_is_there_is_not_made_again(recorded_scan, tmp_path):
+    """The same request again returns what is there."""
+    scan = recorded_scan(rows=16)
+    first = make_volume(request_of(scan, tmp_path / "out"))
+    again = make_volume(request_of(scan, tmp_path / "out"))
+    assert (again.path, again.uid) == (first.path, first.uid)
+    assert not again.seconds
+
+
+def test_too_little_memory_is_said_with_what_is_needed(recorded_scan, tmp_path):
+    """A limit that no process can keep is an error that names a limit that will do."""
+    scan = recorded_scan(rows=16)
+    with pytest.raises(SettingsError, match=r"set volume\.memory_mb to \d+ or more"):
+        make_volume(request_of(scan, tmp_path / "out", volume={"memory_mb": 50}))
+
+
+def test_a_run_that_is_no_scan_is_said(recorded_scan, tmp_path):
+    """A run by no rule, and one that is not there, are errors in plain words."""
+    scan = recorded_scan(rows=16, plan_name="count", tomography={})
+    with pytest.raises(ScanError, match="no tomography scan by any rule"):
+        make_volume(request_of(scan, tmp_path / "out"))
+    with pytest.raises(ScanError, match="has no run"):
+        DocumentSource(file=str(scan.jsonl)).fetch("somebody else")
+
+
+def test_images_outside_the_roots_are_not_read(recorded_scan, tmp_path):
+    """A volume reads only where the settings allow it, and says so."""
+    scan = recorded_scan(rows=16)
+    (tmp_path / "empty").mkdir()
+    files = FilesSettings(roots=(str(tmp_path / "empty"),), patience_s=0.2)
+    request = VolumeRequest(
+        scan.uid,
+        DocumentSource(file=str(scan.jsonl)),
+        files=files,
+        volume=VolumeSettings(folder=str(tmp_path / "out")),
+    )
+    with pytest.raises((ScanError, FileAccessError), match="outside the folders that may be read"):
+        make_volume(request)
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_rows_come_back_as_they_were_written(tmp_path, context):
+    """Whatever the order of writing, a band holds the rows of all frames, with its context."""
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 60000, (7, 37, 11)).astype("<u2")
+    store = RowStore.create(tmp_path / "rows", RowLayout(7, 37, 11, "<u2", context))
+    for first, last in ((4, 7), (0, 3), (3, 4)):
+        store.write(first, frames[first:last])
+    for band, (top, bottom) in enumerate([(0, 16), (16, 32), (32, 37)]):
+        part = frames[:, max(0, top - context) : min(37, bottom + context)]
+        np.testing.assert_array_equal(store.read(band), part)
+    np.testing.assert_array_equal(store.read_frame(5), frames[5])
+    store.close()
+
+
+def test_request_survives_the_way_to_another_process(recorded_scan, tmp_path):
+    """A request as text is the same request."""
+    scan = recorded_scan(rows=16)
+    corrections = CorrectionSettings(rings="sorting", binning=2)
+    request = request_of(scan, tmp_path, center=3.5, corrections=corrections, value_range=(0.0, 1.0))
+    assert VolumeRequest.from_json(request.to_json()) == request
