@@ -8,9 +8,9 @@ import numpy.typing as npt
 from tomolive.errors import ReconstructionError
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.publication import Strip
-from tomolive.recon.slices import reconstruct
+from tomolive.recon.candidates import candidates
 
-MOST = 25
+MOST = 15
 _SIDE = 256
 """Pixels a side of the part of the slice that is shown: a strip must be quick, and fit on a page."""
 
@@ -26,6 +26,11 @@ def strip_of(
         Detector columns; the candidates are ``middle + (k - (count - 1) / 2) * step``.
     per_pixel
         Size of a pixel in the unit of the result.
+
+    Returns
+    -------
+    A function that returns the strip; a score of 0 is that of the worst candidate, 1 that of a slice without
+    any negative attenuation.
 
     Raises
     ------
@@ -48,10 +53,12 @@ def strip_of(
     places = [projections.place_of(center) for center in centers]
 
     def make() -> Strip:
-        found = [reconstruct(sinogram, radians, place, filter=name, threads=1)[0] for place in places]
-        part = _busiest(found[len(found) // 2])
-        pixels = np.concatenate([image[part] for image in found], axis=1) / np.float32(per_pixel)
-        return Strip(pixels, tuple(centers), tuple(map(_sharpness, found)), middle)
+        found = candidates(sinogram, radians, places, filter=name, threads=1)
+        part = _busiest(found.pictures[count // 2])
+        pixels = np.concatenate([image[part] for image in found.pictures], axis=1) / np.float32(per_pixel)
+        worst = float(found.scores["negativity"].max()) or 1.0
+        scores = 1 - found.scores["negativity"] / worst
+        return Strip(pixels, tuple(centers), tuple(scores.tolist()), middle)
 
     return make
 
@@ -67,16 +74,3 @@ def _busiest(image: npt.NDArray[np.float32]) -> tuple[slice, slice]:
     corners = [(top, left) for top in steps for left in steps]
     top, left = max(corners, key=lambda at: seen[at[0] : at[0] + side, at[1] : at[1] + side].std())
     return slice(top, top + side), slice(left, left + side)
-
-
-def _sharpness(image: npt.NDArray[np.float32]) -> float:
-    """Return how little of a slice is negative, which attenuation never is: the larger, the sharper.
-
-    Donath et al., J. Opt. Soc. Am. A 23, 1048 (2006), metric Q_IN, as a part of the squares of all pixels.
-    """
-    size = image.shape[0]
-    y, x = np.ogrid[:size, :size]
-    middle = (size - 1) / 2
-    inside = image[(x - middle) ** 2 + (y - middle) ** 2 < (0.9 * size / 2) ** 2].astype(np.float64)
-    total = float(np.square(inside).sum())
-    return 1 - float(np.square(np.minimum(inside, 0)).sum()) / total if total else 0.0

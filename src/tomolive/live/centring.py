@@ -25,6 +25,8 @@ _EARLY_DEG = 90.0
 """Degrees from which on a centre can be found without an opposite pair."""
 _AGREE = 1.0
 """Columns within which the two halves of the detector must agree."""
+_UNCERTAIN, _UNCERTAIN_PART = 2.0, 0.01
+"""Columns, and part of all columns: an early estimate is not nearer to the truth than that."""
 
 
 class Centring:
@@ -56,6 +58,8 @@ class Centring:
             self.center = check_center(provisional, columns)
             self.source = "provisional: that of the scan before"
         self.is_given = given is not None
+        self._uncertain = max(_UNCERTAIN, _UNCERTAIN_PART * columns)
+        self._early_found = False
         self._deviation: float | None = None
         """By how much the best pair so far misses 180 degrees, radians."""
 
@@ -72,8 +76,10 @@ class Centring:
 
     def take(self, found: Found | None, *, early: bool = False) -> bool:
         """Take what was found, unless a better one is known by now; return whether it moved."""
-        if early and self._deviation is not None:
-            return False
+        if early and found is not None:
+            self._early_found = True
+            if self._deviation is not None or abs(found[0] - self.center) < self._uncertain:
+                return False
         if found is None or self.is_given or not 0 <= found[0] <= self._columns - 1:
             return False
         moved = abs(found[0] - self.center) > _MOVED
@@ -125,9 +131,10 @@ class Centring:
     ) -> Question | None:
         """Return what finds the centre before any two projections are opposite; None if it is too early.
 
-        It is trusted if the upper and the lower half of the detector agree.
+        It is trusted if the upper and the lower half of the detector agree. Of less than half a turn it is
+        right to a few columns only, so it is taken if the centre was further off than that.
         """
-        if self.is_given or self._deviation is not None or not projections.ready:
+        if self.is_given or self._early_found or self._deviation is not None or not projections.ready:
             return None
         covered = np.degrees(geometry.covered(angles))
         if covered < _EARLY_DEG or projections.rows < 2 or projections.is_widened:

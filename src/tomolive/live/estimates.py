@@ -11,7 +11,7 @@ from tomolive.live.publication import Publication, Strip
 from tomolive.live.status import Watched
 from tomolive.live.trends import SliceNumbers
 
-_EARLY_EVERY_DEG = 15.0
+_EARLY_EVERY_DEG = 30.0
 _QUALITY, _EARLY, _STRIP = "the quality of the slice", "an early centre", "the strip of centres"
 
 

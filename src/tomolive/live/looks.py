@@ -52,6 +52,12 @@ class Looks:
         beyond = dict(self._by_age(volume)[MOST_GROWING:])
         return {key: place for key, place in beyond.items() if now - self._seen[key].last < KEPT_S / 4}
 
+    def notes(self, volume: tuple[int, int, int]) -> list[str]:
+        """Return what the user should know, in plain sentences."""
+        beyond = len(self.on_demand(volume))
+        words = f"{MOST_GROWING} planes grow with each projection; {beyond} more are drawn anew now and then"
+        return [words] if beyond else []
+
     def rows(self) -> Mapping[str, int]:
         """Return the sinograms that are looked at, by the row that they are of."""
         parsed = ((key, *parse_key(key)) for key in self._seen)

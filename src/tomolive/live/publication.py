@@ -29,6 +29,16 @@ class Strip:
     middle: float
 
 
+@dataclass(frozen=True)
+class _Anew:
+    """A plane that does not grow."""
+
+    drawn: int = -1
+    """How often slices had changed when it was drawn."""
+    due: float = 0.0
+    """When it may be drawn again."""
+
+
 class Publication:
     """The pictures in a SnapshotStore; those of one scan stay until the next one has its own.
 
@@ -46,14 +56,20 @@ class Publication:
         self._pictures: dict[str, Picture] = {}
         self._version = 0
         self._pictures_due = self._status_due = 0.0
-        self._drawn_anew: dict[str, float] = {}
-        """Planes that do not grow, and when they may be drawn again."""
+        self._drawings = 0
+        """How often slices have changed."""
+        self._on_demand: dict[str, _Anew] = {}
+        """Planes that do not grow."""
 
     @property
     def is_due(self) -> bool:
         """Whether there is something new and it is time to show it."""
         now = time.monotonic()
-        return (self.redraw and now >= self._pictures_due) or (self.retell and now >= self._status_due)
+        return (
+            (self.redraw and now >= self._pictures_due)
+            or (self.retell and now >= self._status_due)
+            or (now >= self._pictures_due and self._next_on_demand() is not None)
+        )
 
     def is_quiet_for(self, seconds: float) -> bool:
         """Whether nothing has been published for so long."""
@@ -67,6 +83,7 @@ class Publication:
         began = time.monotonic()
         volume, of = tomogram.volume_shape, _subject(tomogram)
         old, changed = self._pictures, self.redraw
+        self._drawings += changed
         self._pictures = {}
         seen: dict[Place, npt.NDArray] = {}
 
@@ -113,20 +130,25 @@ class Publication:
         self, tomogram: Tomogram, places: Mapping[str, Place], old: Mapping[str, Picture], of: Subject
     ) -> None:
         """Draw one of the planes that do not grow, the one that has waited longest."""
-        began = time.monotonic()
-        due = {key: when for key, when in self._drawn_anew.items() if key in places}
-        self._drawn_anew = {key: due.get(key, 0.0) for key in places}
-        for key in places:
-            if key in old and old[key].of.run_uid == of.run_uid:
-                self._pictures[key] = old[key]
-            else:
-                self._drawn_anew[key] = 0.0
-        key = min(self._drawn_anew, key=lambda name: self._drawn_anew[name], default=None)
-        if key is None or self._drawn_anew[key] > began:
+        self._pictures |= {
+            key: old[key] for key in places if key in old and old[key].of.run_uid == of.run_uid
+        }
+        known = {key: anew for key, anew in self._on_demand.items() if key in self._pictures}
+        self._on_demand = {key: known.get(key, _Anew()) for key in places}
+        key = self._next_on_demand()
+        if key is None:
             return
+        began = time.monotonic()
         self._put(key, tomogram.picture(places[key]), places[key][1][-1], tomogram.units, of)
         now = time.monotonic()
-        self._drawn_anew[key] = now + max(_ON_DEMAND_S, _ON_DEMAND_SHARE * (now - began))
+        due = now + max(_ON_DEMAND_S, _ON_DEMAND_SHARE * (now - began))
+        self._on_demand[key] = _Anew(self._drawings, due)
+
+    def _next_on_demand(self) -> str | None:
+        """Return the plane that does not grow, is behind the others, and may be drawn again."""
+        now = time.monotonic()
+        due = {key: a.due for key, a in self._on_demand.items() if a.drawn < self._drawings and a.due <= now}
+        return min(due, key=lambda key: due[key], default=None)
 
     def _put(self, key: str, pixels: npt.NDArray, position: float, units: str, of: Subject) -> None:
         plane: Plane = key.partition("@")[0]  # pyright: ignore[reportAssignmentType]
