@@ -11,12 +11,22 @@ import numpy as np
 import pytest
 
 from tomolive.bench.browser import ADVICE, chromium, find_chromium
-from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, SnapshotStore, Status, Subject, Trend
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.snapshot import (
+    Change,
+    Picture,
+    SnapshotStore,
+    Status,
+    Subject,
+    Trend,
+    VolumeProgress,
+    parse_key,
+)
 from tomolive.view.server import create_app, serve
 
 ROWS, COLUMNS = 128, 256
 PLANNED = 180
+TRUE_CENTER = 129.4
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
@@ -49,7 +59,10 @@ def ellipsoids(rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
 
 
 class SimulatedScan:
-    """Publishes what the reconstruction thread would: slices of a known volume whose noise falls."""
+    """Publishes what the reconstruction thread would: slices of a known volume whose noise falls.
+
+    `center_off` blurs the slices by a wrong centre: they are the volume's own when it is `TRUE_CENTER`.
+    """
 
     def __init__(self) -> None:
         self.store = SnapshotStore()
@@ -59,70 +72,122 @@ class SimulatedScan:
         self.random = np.random.default_rng(7)
         self.version = 0
         self.pictures: dict[str, Picture] = {}
+        self.taken: list[Wish] = []
+        self.granting = True
+        """Grants what is wished for; otherwise wishes stay pending."""
         self.status = Status(
             run_uid="3fa94c1e-55aa-4c9e-9d0a-b6ff3d1e8a11", scan_id=12, sample="simulated shell",
             plan="tomo_fly", frames_planned=PLANNED, center=126.4, center_source="provisional",
-            pixel_size_um=1.3, darks=20, flats=20,
+            pixel_size_um=1.3, darks=20, flats=20, volume_shape=(ROWS, COLUMNS, COLUMNS),
         )  # fmt: skip
         self.dark = range(0)
         self.at = {"xy": ROWS // 2, "xz": COLUMNS // 2, "yz": COLUMNS // 2}
 
-    def picture(self, plane: str, frames: int) -> np.ndarray:
-        """Return the pixels of one plane after so many projections."""
-        at = self.at
+    def pixels(self, key: str, frames: int) -> np.ndarray:
+        """Return the pixels of one picture after so many projections."""
+        plane, place = parse_key(key)
         if plane == "projection":
             angle = int(frames / PLANNED * 40)
             counts = 40000 * np.exp(-0.012 * np.roll(self.volume, angle, axis=2).sum(axis=1))
             return self.random.poisson(counts).astype(np.float32)
-        pixels = {
-            "xy": self.volume[at["xy"]], "xz": self.volume[:, at["xz"]], "yz": self.volume[:, :, at["yz"]],
-        }[plane]  # fmt: skip
-        noise = self.random.normal(0, 2.5 / np.sqrt(frames + 1), pixels.shape)
-        return (pixels + noise).astype(np.float32)
+        if plane == "sinogram":
+            turns = np.linspace(0, 40, max(2, frames)).astype(int)
+            profile = self.volume[int(place[0])].sum(axis=0)
+            return np.array([np.roll(profile, turn) for turn in turns], np.float32)
+        if plane == "candidates":
+            off = [abs(center - TRUE_CENTER) for center in self.status.candidates]
+            return np.hstack([blurred(self.volume[self.at["xy"]], by) for by in off])
+        if plane == "oblique":
+            pixels = np.roll(self.volume[len(self.volume) // 2], int(sum(place)), axis=1)
+        else:
+            at = int(place[0]) if place else self.at[plane]
+            pixels = self.volume.take(at, axis={"xy": 0, "xz": 1, "yz": 2}[plane])
+        pixels = blurred(pixels, abs((self.status.center or 0) - TRUE_CENTER))
+        return (pixels + self.random.normal(0, 2.5 / (frames + 1), pixels.shape)).astype(np.float32)
 
     def publish(self, frames: int, **changes: Any) -> None:
         """Publish the state after ``frames`` projections."""
         facts: dict[str, Any] = {
             "state": "finished" if frames >= PLANNED else "projections", "frames_received": frames,
             "frames_announced": min(PLANNED, frames + 4), "coverage": frames / PLANNED * 180, "lag_s": 0.18,
-            "updated": time.time(), "trends": (self.trend(frames),),
+            "updated": time.time(), "trends": self.trends(frames),
         }  # fmt: skip
         self.status = replace(self.status, **{**facts, **changes})
         self.draw(frames)
         self.store.publish(self.status, self.pictures)
+        self.controls.done(self.taken)
 
     def draw(self, frames: int) -> None:
-        """Make all pictures anew, of the scan that the status tells of."""
+        """Make all pictures that are looked at anew, of the scan that the status tells of."""
         self.version += 1
         shared = Subject.__dataclass_fields__.keys() & Status.__dataclass_fields__.keys()
         of = Subject(**{name: getattr(self.status, name) for name in shared})
-        for plane in ("xy", "xz", "yz", "projection"):
-            position = frames if plane == "projection" else self.at[plane]
-            units = "counts" if plane == "projection" else "1/cm"
-            pixels = self.picture(plane, frames)
-            self.pictures[plane] = Picture(plane, pixels, position, self.version, units, of)
+        self.pictures = {}
+        for key in {"xy", "xz", "yz", "projection"} | self.controls.looked_at:
+            plane, place = parse_key(key)
+            length = dict(zip(("xy", "xz", "yz"), self.volume.shape, strict=True)).get(
+                plane, len(self.volume)
+            )
+            outside = plane != "oblique" and any(at >= length for at in place)
+            if outside or (plane == "candidates" and not self.status.candidates):
+                continue
+            position = frames if plane == "projection" else (*place, self.at.get(plane, 0))[0]
+            units = {"projection": "counts", "sinogram": ""}.get(plane, "1/cm")
+            picture = Picture(plane, self.pixels(key, frames), position, self.version, units, of, key)  # type: ignore[arg-type]
+            self.pictures[key] = picture
 
-    def trend(self, frames: int) -> Trend:
-        """Return a mean transmission that varies a little; without beam in `dark` projections."""
+    def trends(self, frames: int) -> tuple[Trend, ...]:
+        """Return a transmission that varies a little, without beam in `dark` projections; and a sharpness."""
         value = {True: 0.01, False: 0.55}
-        points = ((n, value[n in self.dark] + 0.04 * np.sin(n / 9)) for n in range(frames + 1))
-        warning = "projections 60 to 69 saw hardly any beam" if self.dark else ""
-        return Trend("Transmission", "transmission", tuple(points), warning)
+        points = tuple((n, value[n in self.dark] + 0.04 * np.sin(n / 9)) for n in range(frames + 1))
+        lost = f"projections {self.dark[0]} to {self.dark[-1]} saw hardly any beam" if self.dark else ""
+        sharpness = tuple((n, 1 - np.exp(-n / 60)) for n in range(0, frames + 1, 5))
+        return (
+            Trend("Transmission", "transmission", points, lost, low=0.4),
+            Trend("Sharpness", "", sharpness, over="degrees"),
+        )
 
     def obey(self) -> None:
         """Grant what the page wished for."""
-        for wish in self.controls.take():
-            self.wishes.append(wish)
-            if wish.center is not None:
-                self.status = replace(self.status, center=wish.center, center_source=f"set by {wish.who}")
-            if wish.estimate_center:
-                self.status = replace(
-                    self.status, center=125.5, center_source="estimated from 0 and 180 degrees"
-                )
-            if wish.filter is not None:
-                self.status = replace(self.status, filter=wish.filter)
-            if wish.plane is not None:
-                self.at[wish.plane] = wish.position
+        if self.granting:
+            self.taken = self.controls.take()
+            for wish in self.taken:
+                self.wishes.append(wish)
+                self.grant(wish)
+
+    def grant(self, wish: Wish) -> None:
+        """Do what one wish asks for, as the reconstruction would, and note who asked."""
+        told: dict[str, Any] = {}
+        if wish.center is not None:
+            told = {"center": wish.center, "center_source": f"set by {wish.who}"}
+        if wish.estimate_center:
+            told = {"center": TRUE_CENTER, "center_source": "estimated from 0 and 180 degrees"}
+        if wish.filter is not None:
+            told = {"filter": wish.filter}
+        if wish.corrections is not None:
+            told = {"corrections": wish.corrections}
+        if wish.candidates is not None:
+            middle, step, count = wish.candidates
+            centers = tuple(round(middle + (i - count // 2) * step, 3) for i in range(count))
+            scores = tuple(1 / (0.1 + abs(center - TRUE_CENTER)) for center in centers)
+            told = {"candidates": centers, "candidate_scores": scores}
+        if wish.volume is not None:
+            state = "running" if wish.volume == "start" else "cancelled"
+            progress = VolumeProgress(state, self.status.run_uid, 32, ROWS, 16.0, 6.0)
+            told = {"volume": progress}
+        if wish.plane is not None and wish.position is not None:
+            self.at[wish.plane] = wish.position
+        if wish.about in ("centre", "filter", "corrections", "volume"):
+            kept = tuple(change for change in self.status.changes if change.what != wish.about)
+            told["changes"] = (*kept, Change(wish.about, str(told), wish.who, time.time()))
+        self.status = replace(self.status, **told)
+
+
+def blurred(pixels: np.ndarray, by: float) -> np.ndarray:
+    """Return ``pixels`` with the double edges of a centre that is ``by`` pixels off."""
+    shift = round(2 * by)
+    doubled = (np.roll(pixels, shift, axis=1) + np.roll(pixels, -shift, axis=1)) / 2
+    return doubled.astype(np.float32)
 
 
 class Beamline:

@@ -31,17 +31,33 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("state", ["empty", "scanning", "view-only"])
+@pytest.mark.parametrize("state", ["empty", "scanning", "everything", "view-only"])
 def test_axe_finds_nothing(
-    serve_page: Any, open_page: Any, scan: Any, wait: Callable[..., Any], axe: str, state: str, scheme: str
+    serve_page: Any,
+    open_page: Any,
+    scan: Any,
+    beamline: Any,
+    wait: Callable[..., Any],
+    axe: str,
+    state: str,
+    scheme: str,
 ) -> None:
     """Labels, contrast, roles and target sizes are right in every state and both colour schemes."""
     if state != "empty":
+        scan.dark = range(60, 95)
         scan.publish(94, missing=((17, 18),), message="Projection 17 is missing.", lag_s=9.0)
+    if state == "everything":
+        beamline(94).hold.set()
     page = open_page(serve_page(read_only=state == "view-only").url, color_scheme=scheme)
     wait(lambda: page.locator("#link-words").inner_text() == "connected", "the connection")
     if state != "empty":
         wait(lambda: page.locator("body").get_attribute("data-empty") == "false", "pictures")
+    if state == "everything":
+        page.check("#paganin")
+        page.get_by_role("button", name="Reconstruct the volume").click()
+        page.get_by_role("button", name="Candidates", exact=True).click()
+        wait(lambda: page.locator("#candidates li").count() == 7, "candidates")
+        page.get_by_role("button", name="Cancel").wait_for()
     page.evaluate(axe)
     found = page.evaluate(
         "rules => axe.run(document, {runOnly: rules}).then(found => found.violations.map("
@@ -77,7 +93,7 @@ def test_keyboard_reaches_every_control(page_server: Any, open_page: Any, scan: 
     page = open_page(page_server.url)
     page.wait_for_selector("body[data-empty=false]")
     seen = set()
-    for _ in range(70):
+    for _ in range(110):
         page.keyboard.press("Tab")
         seen.add(page.evaluate(
             "(e => e.id || e.getAttribute('aria-label') || e.innerText)(document.activeElement)"
@@ -87,6 +103,8 @@ def test_keyboard_reaches_every_control(page_server: Any, open_page: Any, scan: 
             " || e.matches('[role=slider], .switch input'))(document.activeElement)"
         )
         assert outline, "a control without a visible focus"
-    wanted = {"center", "estimate", "filter", "colors", "inverted", "freeze", "save", "Automatic"}
+    wanted = {"center", "estimate", "filter", "colors", "inverted", "freeze", "save", "Automatic", "rings"}
+    wanted |= {"zingers", "paganin", "binning", "candidates-open", "Reconstruct the volume", "python", "name"}
+    wanted |= {"Tilt of the oblique slice, degrees", "Detector row of the sinogram", "Enlarge: Sinogram"}
     wanted |= {"Position of the YZ slice along x", "Brightest level", "0.1 pixels left", "Enlarge: XZ"}
     assert wanted <= seen

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tomolive.live.snapshot import Status
+from tomolive.live.snapshot import Status, WorkerShare
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +45,11 @@ def drawn(page: Any) -> None:
     """Wait until pictures are on the screen."""
     page.wait_for_selector("body[data-empty=false]")
     until(page, "document.querySelector('[data-plane=xy] .picture').ariaLabel.includes('pixels')")
+
+
+def address(page: Any) -> str:
+    """Return what stands in the address bar now."""
+    return page.evaluate("location.href")
 
 
 def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -115,7 +121,7 @@ def test_top_line_tells_how_the_scan_goes(page_server: Any, open_page: Any, scan
 def test_controls_reach_the_reconstruction(
     page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
 ) -> None:
-    """Centre by box, by buttons and by dragging the axis, estimate, filter and position become wishes."""
+    """Centre by box, by buttons and by an estimate, and the filter become wishes; who asked is told."""
     beamline(60)
     page = open_page(page_server.url)
     drawn(page)
@@ -124,14 +130,103 @@ def test_controls_reach_the_reconstruction(
     wait(lambda: any(wish.center == 127.2 for wish in scan.wishes), "the centre")
     page.get_by_role("button", name="0.5 pixels right").click()
     wait(lambda: any(wish.center == 127.7 for wish in scan.wishes), "half a pixel more")
-    page.get_by_text("set by viewer 1").wait_for()
+    page.locator("#center-source", has_text="set by viewer 1").wait_for()
     page.get_by_role("button", name="Estimate").click()
     wait(lambda: any(wish.estimate_center for wish in scan.wishes), "the estimate")
+    page.locator("#center-source", has_text="estimated from 0 and 180 degrees").wait_for()
     page.select_option("#filter", "hann")
     wait(lambda: any(wish.filter == "hann" for wish in scan.wishes), "the filter")
-    page.get_by_label("Position of the XY slice along z").fill("30")
-    page.keyboard.press("Enter")
-    wait(lambda: scan.at["xy"] == 30, "the position")
+    page.locator("#corrections-source", has_text="changed by viewer 1").wait_for()
+
+
+def test_corrections_reach_the_reconstruction(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Binning, rings, zingers and Paganin with its four numbers are set, and shown to everybody."""
+    beamline(60).hold.set()
+    page, other = open_page(page_server.url), open_page(page_server.url)
+    drawn(page)
+    page.select_option("#rings", "sorting")
+    page.check("#zingers")
+    page.select_option("#binning", "2")
+    page.check("#paganin")
+    wait(lambda: scan.status.corrections.paganin is not None, "Paganin")
+    for name, value in (("energy-kev", "30"), ("distance-m", "0.25"), ("delta-beta", "500")):
+        page.fill(f"#{name}", value)
+        page.press(f"#{name}", "Enter")
+    wait(lambda: scan.status.corrections.paganin.delta_beta == 500, "the ratio")
+    told = scan.status.corrections
+    assert (told.rings, told.zingers, told.binning) == ("sorting", True, 2)
+    assert told.paganin.model_dump() == {
+        "energy_kev": 30, "distance_m": 0.25, "pixel_size_um": 1.3, "delta_beta": 500, "generalised": True,
+    }  # fmt: skip
+    wait(lambda: other.locator("#delta-beta").input_value() == "500", "the other page")
+    assert other.locator("#rings").input_value() == "sorting"
+    other.locator("#corrections-source", has_text="changed by viewer 1").wait_for()
+    page.uncheck("#paganin")
+    wait(lambda: scan.status.corrections.paganin is None, "no Paganin")
+    assert page.locator("#paganin-fields").is_hidden()
+
+
+def test_what_is_not_done_yet_is_told(page_server: Any, open_page: Any, scan: Any) -> None:
+    """Beside a control stands that its change is on its way, and what is being refined, until it is done."""
+    scan.publish(60)
+    scan.granting = False
+    page = open_page(page_server.url)
+    drawn(page)
+    page.get_by_role("button", name="0.5 pixels right").click()
+    page.locator("#center-source.pending", has_text="pending").wait_for()
+    page.select_option("#rings", "combined")
+    page.locator("#corrections-source.pending", has_text="pending").wait_for()
+    scan.granting = True
+    scan.obey()
+    scan.publish(61)
+    page.locator("#center-source:not(.pending)", has_text="set by viewer 1").wait_for()
+    page.locator("#corrections-source:not(.pending)", has_text="changed by viewer 1").wait_for()
+    scan.publish(180, refining=True)
+    page.locator("#message", has_text="is being refined").wait_for()
+    page.locator("#center-source", has_text="being refined").wait_for()
+
+
+def test_a_candidate_centre_can_be_chosen(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """The strip shows seven centres and marks the sharpest; a click sets it; closed, it costs nothing."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    assert "candidates" not in scan.controls.looked_at
+    page.get_by_role("button", name="Candidates", exact=True).click()
+    page.get_by_label("Columns between candidates").select_option("1")
+    best = page.get_by_role("button", name="Rotation centre 129.4 · sharpest")
+    best.wait_for()
+    assert page.locator("#candidates li").count() == 7
+    assert scan.status.candidates == (123.4, 124.4, 125.4, 126.4, 127.4, 128.4, 129.4)
+    until(
+        page, "document.querySelector('#candidates canvas').getContext('2d').getImageData(9, 9, 1, 1).data[3]"
+    )
+    best.click()
+    wait(lambda: scan.status.center == 129.4, "the centre")
+    page.get_by_role("button", name="Rotation centre 129.4 · sharpest · in force").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("#candidates").is_hidden()
+    wait(lambda: "candidates" not in scan.controls.looked_at, "nobody to look at candidates")
+
+
+def test_the_volume_is_started_watched_and_cancelled(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Slices done, rate and time left stand beside the bar; the same button cancels."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    page.get_by_role("button", name="Reconstruct the volume").click()
+    page.get_by_text("32 of 128 slices · 16 a second · 6.0 s left").wait_for()
+    bar = page.get_by_role("progressbar", name="Slices of the volume")
+    assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("32", "128")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("cancelled · 32 of 128 slices").wait_for()
+    assert [wish.volume for wish in scan.wishes] == ["start", "cancel"]
 
 
 def test_the_centre_can_be_slid_and_tells_who_did(
@@ -152,10 +247,15 @@ def test_the_centre_can_be_slid_and_tells_who_did(
     page.get_by_text("set by Ada 3").wait_for()
 
 
+def shows(page: Any, plane: str, place: str) -> bool:
+    """Tell whether a picture that lies there is drawn."""
+    return f"at {place}," in page.locator(f"[data-plane={plane}] .picture").get_attribute("aria-label")
+
+
 def test_cross_hair_moves_the_other_planes(
     page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
 ) -> None:
-    """Dragging in XY moves YZ and XZ; the wheel, arrow keys and full stop move planes too."""
+    """Dragging in XY moves YZ and XZ; the wheel, arrow keys, full stop and number boxes move planes too."""
     beamline(60).hold.set()
     page = open_page(page_server.url)
     drawn(page)
@@ -163,23 +263,92 @@ def test_cross_hair_moves_the_other_planes(
     side = min(box["width"], box["height"])
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     drag(page, middle, (middle[0] + side / 4, middle[1] - side / 8))
-    wait(lambda: abs(scan.at["yz"] - 192) <= 1 and abs(scan.at["xz"] - 96) <= 1, "both planes")
-    before = scan.at["xy"]
+    x, y = (int(page.locator(f"[data-plane={plane}] input").input_value()) for plane in ("yz", "xz"))
+    assert (abs(x - 192) <= 1, abs(y - 96) <= 1) == (True, True)
+    wait(lambda: shows(page, "yz", f"x {x}") and shows(page, "xz", f"y {y}"), "both planes")
     page.mouse.wheel(0, 120)
-    wait(lambda: scan.at["xy"] == before + 2, "two slices on")
+    wait(lambda: shows(page, "xy", "z 66"), "two slices on")
     page.locator("[data-plane=xz] .well").focus()
-    x, z, y = scan.at["yz"], scan.at["xy"], scan.at["xz"]
     for key in ("ArrowRight", "Shift+ArrowDown", "."):
         page.keyboard.press(key)
-    wait(lambda: (scan.at["yz"], scan.at["xy"], scan.at["xz"]) == (x + 1, z + 10, y + 1), "keys")
+    wait(lambda: shows(page, "yz", f"x {x + 1}"), "the arrow key")
+    wait(lambda: shows(page, "xy", "z 76") and shows(page, "sinogram", "row 76"), "ten slices on")
+    wait(lambda: shows(page, "xz", f"y {y + 1}"), "the full stop")
+    page.get_by_label("Position of the XY slice along z").fill("30")
+    page.keyboard.press("Enter")
+    wait(lambda: shows(page, "xy", "z 30"), "the number box")
+    page.get_by_label("Detector row of the sinogram").fill("900")
+    page.keyboard.press("Enter")
+    wait(lambda: shows(page, "sinogram", "row 127") and shows(page, "xy", "z 127"), "the last row")
+    assert scan.wishes == [], "one person's planes are nobody else's"
 
 
-def test_opening_an_address_moves_no_plane(
+def test_the_oblique_slice_can_be_turned(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Dragging turns and tilts it, the wheel moves it, keys and number boxes do all three."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    well = page.locator("[data-plane=oblique] .well")
+    wait(lambda: shows(page, "oblique", "tilt 35\u00b0, turn 30\u00b0, offset 0"), "the oblique slice")
+    box = well.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    drag(page, middle, (middle[0] + 40, middle[1] - 20))
+    wait(lambda: shows(page, "oblique", "tilt 25\u00b0, turn 50\u00b0, offset 0"), "the turned slice")
+    page.mouse.wheel(0, 180)
+    wait(lambda: shows(page, "oblique", "tilt 25\u00b0, turn 50\u00b0, offset 3"), "the moved slice")
+    well.focus()
+    for key in ("ArrowLeft", "Shift+ArrowDown", ","):
+        page.keyboard.press(key)
+    wait(lambda: shows(page, "oblique", "tilt 35\u00b0, turn 49\u00b0, offset 2"), "keys")
+    for name, value in (("Tilt", "90"), ("Turn", "-200.5"), ("Offset", "-7.5")):
+        page.get_by_label(f"{name} of the oblique slice").fill(value)
+        page.keyboard.press("Enter")
+    wait(lambda: shows(page, "oblique", "tilt 90\u00b0, turn 159.5\u00b0, offset -7.5"), "number boxes")
+    assert "oblique@90,159.5,-7.5" in scan.controls.looked_at
+
+
+def test_planes_are_each_viewers_own_and_stand_in_the_address(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """One moves, the other does not; a reload and a colleague with the link see the same."""
+    beamline(60).hold.set()
+    page, other = open_page(page_server.url), open_page(page_server.url)
+    for one in (page, other):
+        drawn(one)
+    page.get_by_label("Position of the XY slice along z").fill("30")
+    page.get_by_label("Tilt of the oblique slice").fill("80")
+    page.keyboard.press("Enter")
+    wait(lambda: "z=30" in address(page) and "oblique=80,30,0" in address(page), "the address")
+    wait(lambda: shows(page, "xy", "z 30"), "the first")
+    assert shows(other, "xy", "z 64")
+    page.reload()
+    other.goto(address(page))
+    other.reload()
+    for one in (page, other):
+        wait(lambda o=one: shows(o, "xy", "z 30"), "the same height")
+        wait(lambda o=one: shows(o, "oblique", "tilt 80\u00b0, turn 30\u00b0, offset 0"), "the same tilt")
+    assert scan.wishes == []
+
+
+@pytest.mark.parametrize("text", ["x=1e9&y=-3&z=ab", "oblique=1,2", "zoom-xy=NaN,0,0&levels=3,1&big=no"])
+def test_nonsense_in_the_address_is_passed_over(
+    page_server: Any, open_page: Any, beamline: Any, text: str
+) -> None:
+    """Whatever stands in the address, pictures are drawn."""
+    beamline(60)
+    page = open_page(f"{page_server.url}#{text}")
+    drawn(page)
+    assert page.locator("#refused").is_hidden()
+
+
+def test_opening_an_address_changes_only_this_view(
     page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
 ) -> None:
-    """Planes are everybody's: an address, opened or loaded again, changes only this person's view."""
+    """An address, opened or loaded again, changes nothing that is shared."""
     scan.publish(60)
-    page = open_page(page_server.url + "#colors=viridis&zoom-xy=2,0.5,0.5&at=3,4,5")
+    page = open_page(page_server.url + "#colors=viridis&zoom-xy=2,0.5,0.5")
     drawn(page)
     scan.publish(61)
     page.reload()
@@ -189,6 +358,23 @@ def test_opening_an_address_moves_no_plane(
     assert [(wish.plane, wish.center) for wish in wishes[0]] == [(None, 126.9)]
     assert page.locator("#colors").input_value() == "viridis"
     assert page.locator("[data-plane=xy] .zoom").inner_text() == "2.0\u00d7"
+
+
+def test_a_volume_of_another_size_is_looked_at_where_the_old_one_was(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """When pixels are binned, or the next scan is smaller, planes stay inside it."""
+    beamline(60).hold.set()
+    page = open_page(page_server.url)
+    drawn(page)
+    page.get_by_label("Position of the XY slice along z").fill("100")
+    page.keyboard.press("Enter")
+    wait(lambda: shows(page, "xy", "z 100"), "the plane")
+    scan.at = {"xy": 32, "xz": 64, "yz": 64}
+    scan.status = replace(scan.status, volume_shape=(64, 128, 128))
+    scan.volume = scan.volume[::2, ::2, ::2]
+    wait(lambda: shows(page, "xy", "z 50"), "the same height")
+    assert page.locator("#refused").is_hidden()
 
 
 def test_axis_can_be_dragged_on_the_projection(
@@ -214,7 +400,7 @@ def test_levels_lock_when_touched_and_survive(
     page = open_page(page_server.url)
     drawn(page)
     low = page.locator("#levels .ends input").first
-    assert page.locator("#levels .mode").inner_text() == "0 to 99 % of values"
+    assert page.locator("#levels .mode").inner_text() == "0 to 99 %"
     page.get_by_role("slider", name="Darkest level").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
@@ -224,12 +410,12 @@ def test_levels_lock_when_touched_and_survive(
     until(page, f"plane => ({CANVAS})(plane) !== {first}", "xy")
     assert low.input_value() == value
     page.select_option("#colors", "viridis")
-    wait(lambda: "colors=viridis" in page.url and "levels=" in page.url, "the address")
+    wait(lambda: "colors=viridis" in address(page) and "levels=" in address(page), "the address")
     page.reload()
     drawn(page)
     assert (low.input_value(), page.locator("#colors").input_value()) == (value, "viridis")
     page.get_by_role("button", name="Automatic").click()
-    assert "levels=" not in page.url
+    wait(lambda: "levels=" not in address(page), "the address without levels")
     wait(lambda: low.input_value() != value, "automatic levels")
 
 
@@ -287,17 +473,52 @@ def test_save_writes_a_png_with_provenance(
         assert len(picture.getcolors(1 << 24)) > 100
 
 
-def test_lost_beam_is_seen(page_server: Any, open_page: Any, scan: Any) -> None:
-    """The plot of the transmission tells in words and in its label when the beam was lost."""
+def test_lost_beam_is_seen(page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]) -> None:
+    """Each number has a plot; the one beyond its threshold says so in words, in its colour and its label."""
     scan.publish(50)
     page = open_page(page_server.url)
     drawn(page)
-    assert page.locator("#trend .alarm").is_hidden()
+    plot = page.locator(".trend", has_text="Transmission")
+    plot.wait_for()
+    assert "bad" not in plot.get_attribute("class")
+    assert page.locator(".trend", has_text="Sharpness").is_visible()
     scan.dark = range(60, 70)
+    scan.publish(65)
+    plot.get_by_text("\u25b2 0.0423, below 0.4").wait_for()
     scan.publish(94)
-    page.locator("#trend .alarm").wait_for()
-    label = page.locator("#trend canvas").get_attribute("aria-label")
+    plot.get_by_text("\u25b2 projections 60 to 69 saw hardly any beam").wait_for()
+    assert "bad" in plot.get_attribute("class")
+    label = plot.get_by_role("img").get_attribute("aria-label")
     assert "projections 60 to 69 saw hardly any beam" in label
+    box = plot.locator(".u-over").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 65 / 179, box["y"] + 5)
+    wait(lambda: plot.locator("output").inner_text().startswith("65: 0.0"), "the value under the pointer")
+
+
+def test_the_title_of_the_tab_tells_the_state(
+    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
+) -> None:
+    """A tab that is not looked at tells state, progress, scan, and that something is wrong."""
+    page = open_page(page_server.url)
+    wait(lambda: page.title() == "Waiting \u00b7 tomolive", "a page without a scan")
+    scan.publish(90)
+    wait(lambda: page.title() == "\u25cf Scanning 50 % \u00b7 scan 12 \u00b7 tomolive", "a scan")
+    scan.publish(90, message="Beam lost.")
+    wait(lambda: page.title().startswith("\u25b2 Scanning 50 %"), "a warning")
+    scan.publish(180, message="")
+    wait(lambda: page.title() == "\u2713 Finished \u00b7 scan 12 \u00b7 tomolive", "the end")
+
+
+def test_workers_and_their_share_are_shown(page_server: Any, open_page: Any, scan: Any) -> None:
+    """With more than one worker each one's rows, projections and state are listed; one alone is not."""
+    one, two = WorkerShare("a", (0, 64), 60), WorkerShare("b", (64, 128), 58, "lost")
+    scan.publish(60, workers=(one,))
+    page = open_page(page_server.url)
+    drawn(page)
+    assert page.locator(".workers").is_hidden()
+    scan.publish(61, workers=(one, two))
+    page.get_by_text("a: rows 0\u201363, 60 projections, working").wait_for()
+    page.get_by_text("b: rows 64\u2013127, 58 projections, lost").wait_for()
 
 
 def test_pictures_of_the_scan_before_say_so(page_server: Any, open_page: Any, scan: Any) -> None:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tomolive.config import CorrectionSettings, PaganinSettings
 from tomolive.errors import RequestError
+from tomolive.live.controls import Wish
 from tomolive.live.snapshot import Picture, Snapshot, Status
-from tomolive.view import protocol
+from tomolive.view import protocol, requests
 
 
 def decode(message: bytes) -> dict:
@@ -64,10 +66,18 @@ def test_binning_averages_and_keeps_the_edge() -> None:
 def test_state_is_strict_json_with_every_field_of_the_status() -> None:
     """Numbers that JSON does not know become null; no field of the status is left out."""
     status = Status(state="projections", run_uid="u", center=float("nan"), missing=((3, 5),), updated=100.0)
-    message = protocol.state_message(Snapshot(4, status, {}), now=103.5)
-    text = json.dumps(message, allow_nan=False)
-    assert set(Status.__dataclass_fields__) <= set(json.loads(text))
-    assert (message["center"], message["age_s"], message["missing"]) == (None, 3.5, [[3, 5]])
+    snapshot = Snapshot(4, status, {"xy@7": Picture("xy", np.zeros((2, 3), np.float32), 7, 1)})
+    wishes = [Wish("Ada", center=1.0), Wish("Ben", center=2.0), Wish("Cy", filter="hann")]
+    text = protocol.encode_state(
+        snapshot, protocol.encode_status(status), now=103.5, keys=["xy@7", "xz"], pending=wishes
+    )
+    message = json.loads(text, parse_constant=pytest.fail)
+    assert set(Status.__dataclass_fields__) == set(message["status"])
+    assert (message["status"]["center"], message["status"]["missing"]) == (None, [[3, 5]])
+    assert (message["age_s"], list(message["pictures"])) == (3.5, ["xy@7"])
+    assert message["pictures"]["xy@7"]["of"]["corrections"]["rings"] == "none"
+    assert [(p["about"], p["who"]) for p in message["pending"]] == [("centre", "Ben"), ("filter", "Cy")]
+    assert set(message["status"]) < set(json.loads(protocol.describe_state(snapshot, wishes, now=0)))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,9 @@ def test_state_is_strict_json_with_every_field_of_the_status() -> None:
         '{"type":"center","center":NaN}', '{"type":"center","center":1e999}',
         '{"type":"ack","version":1,"x":2}',
         '{"type":"position","plane":"projection","position":1}',
-        '{"type":"position","plane":"xy","position":1.5}', '{"type":"view","pixels":{"xy":1000000000}}',
+        '{"type":"position","plane":"xy","position":1.5}', '{"type":"view","pictures":{"xy":1000000000}}',
+        '{"type":"corrections","binning":3}', '{"type":"corrections","paganin":{"energy_kev":-1}}',
+        '{"type":"candidates","count":1000}', '{"type":"volume"}', '{"type":"volume","action":"rm"}',
         '{"type":"hello","name":"<b>"}', b"\xff\xfe", "[" * 4000,
         '{"type":"ack","version":' + "1" * 5000 + "}",
     ],
@@ -85,7 +97,7 @@ def test_state_is_strict_json_with_every_field_of_the_status() -> None:
 def test_malformed_messages_are_refused_in_words(text: str) -> None:
     """Whatever is not a message of ours raises one error of one line."""
     with pytest.raises(RequestError) as refused:
-        protocol.parse_message(text)
+        requests.parse_message(text)
     assert "\n" not in str(refused.value)
 
 
@@ -93,7 +105,12 @@ def test_malformed_messages_are_refused_in_words(text: str) -> None:
 def test_random_bytes_never_raise_anything_else(data: bytes) -> None:
     """Any bytes are either a message or a RequestError."""
     with suppress(RequestError):
-        protocol.parse_message(data)
+        requests.parse_message(data)
+
+
+ENDLESS = (
+    '{"type":"corrections","paganin":{"energy_kev":Infinity,"distance_m":1,"pixel_size_um":1,"delta_beta":1}}'
+)
 
 
 def snapshot() -> Snapshot:
@@ -111,23 +128,45 @@ def snapshot() -> Snapshot:
         ('{"type":"center"}', "give a centre"),
         ('{"type":"filter","filter":"butter"}', "known are ramp, hann"),
         ('{"type":"position","plane":"xy","position":10}', "0 to 9"),
+        ('{"type":"corrections"}', "nothing to change"),
+        (ENDLESS, "finite"),
+        ('{"type":"candidates"}', "no rotation centre is known"),
+        ('{"type":"candidates","center":20}', "outside the detector"),
     ],
 )
 def test_impossible_wishes_are_refused_in_words(text: str, words: str) -> None:
     """A wish outside the volume, the detector or the known filters says what would be possible."""
     with pytest.raises(RequestError, match=words):
-        protocol.to_wish(protocol.parse_message(text), "me", snapshot(), ("ramp", "hann"))
+        requests.to_wish(requests.parse_message(text), "me", snapshot(), ("ramp", "hann"))
 
 
 def test_wishes_reach_the_reconstruction_as_they_were_made() -> None:
-    """Centre, estimate, filter and position arrive with who asked for them."""
-    texts = [
-        '{"type":"center","center":7.25}', '{"type":"center","estimate":true}',
-        '{"type":"filter","filter":"hann"}', '{"type":"position","plane":"yz","position":19}',
-    ]  # fmt: skip
-    wishes = [
-        protocol.to_wish(protocol.parse_message(text), "me", snapshot(), ("ramp", "hann")) for text in texts
-    ]
-    assert {wish.who for wish in wishes} == {"me"}
-    assert (wishes[0].center, wishes[1].estimate_center, wishes[2].filter) == (7.25, True, "hann")
-    assert (wishes[3].plane, wishes[3].position) == ("yz", 19)
+    """Every kind of request arrives with its values and who asked for it."""
+
+    def wish(**message: object) -> Wish:
+        return requests.to_wish(
+            requests.parse_message(json.dumps(message)), "me", snapshot(), ("ramp", "hann")
+        )
+
+    assert wish(type="center", center=7.25) == Wish("me", center=7.25)
+    assert wish(type="center", estimate=True) == Wish("me", estimate_center=True)
+    assert wish(type="filter", filter="hann", run_uid="u") == Wish("me", "u", filter="hann")
+    assert wish(type="position", plane="yz", position=19) == Wish("me", plane="yz", position=19)
+    assert wish(type="candidates", center=9, count=5) == Wish("me", candidates=(9, 0.5, 5))
+    assert wish(type="volume", action="cancel") == Wish("me", volume="cancel")
+
+
+def test_corrections_that_are_left_out_stay_as_they_are() -> None:
+    """A change of one correction keeps the others, those among them that are still being done."""
+    paganin = PaganinSettings(energy_kev=25, distance_m=0.1, pixel_size_um=1, delta_beta=200)
+    before = Snapshot(1, Status(corrections=CorrectionSettings(zingers=True, paganin=paganin)))
+
+    def change(text: str, pending: tuple[Wish, ...] = ()) -> CorrectionSettings | None:
+        request = requests.parse_message('{"type":"corrections",' + text + "}")
+        return requests.to_wish(request, "me", before, (), pending).corrections
+
+    assert change('"rings":"sorting"') == CorrectionSettings(zingers=True, rings="sorting", paganin=paganin)
+    assert change('"paganin":null,"zingers":null') == CorrectionSettings(zingers=True)
+    asked = Wish("you", corrections=CorrectionSettings(binning=4))
+    other = Wish("you", "another run", corrections=CorrectionSettings())
+    assert change('"zingers":true', (asked, other)) == CorrectionSettings(zingers=True, binning=4)

@@ -32,12 +32,21 @@ from tomolive.view.viewers import PictureCache
 TIMEOUT = 30
 
 
+PLAIN = ("xy", "xz", "yz", "projection")
+
+
 @contextmanager
-def watching(url: str, **options: Any) -> Iterator[Any]:
-    """Connect as a page does, and take the greeting."""
+def watching(url: str, looks: tuple[str, ...] = PLAIN, **options: Any) -> Iterator[Any]:
+    """Connect as a page does, take the greeting, and look at some pictures in full."""
     with connect(url.replace("http", "ws") + "live", max_size=None, close_timeout=1, **options) as line:
         line.hello = json.loads(line.recv(TIMEOUT))
+        look(line, *looks)
         yield line
+
+
+def look(line: Any, *keys: str, pixels: int = 4096) -> None:
+    """Look at these pictures and no others."""
+    line.send(json.dumps({"type": "view", "pictures": dict.fromkeys(keys, pixels)}))
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -66,6 +75,9 @@ def stuck(url: str) -> Iterator[socket.socket]:
         line.connect(address_of(url))
         line.sendall(upgrade(urlsplit(url).netloc))
         assert line.recv(12) == b"HTTP/1.1 101"
+        said = b'{"type":"view","pictures":{"xy":4096,"xz":4096}}'
+        # A masked text frame; a mask of zeros leaves the text as it is.
+        line.sendall(bytes([0x81, 0x80 | len(said), 0, 0, 0, 0]) + said)
         yield line
 
 
@@ -76,7 +88,7 @@ def next_state(line: Any, wanted: Callable[[dict], bool] = lambda state: bool(st
         if isinstance(message, bytes):
             continue
         state = json.loads(message)
-        if state["type"] == "state" and wanted(state):
+        if state["type"] == "state" and wanted(state := {**state["status"], **state}):
             state["bodies"] = [line.recv(TIMEOUT) for _ in state["sending"]]
             return state
 
@@ -156,6 +168,9 @@ def test_a_wish_names_the_run_it_is_about(page_server: Any, scan: Any) -> None:
     wanted = {
         "center": {"center": 5},
         "filter": {"filter": "hann"},
+        "corrections": {"rings": "sorting"},
+        "candidates": {"step": 1},
+        "volume": {"action": "start"},
         "position": {"plane": "xy", "position": 3},
     }
     for kind, body in wanted.items():
@@ -168,7 +183,7 @@ def test_a_wish_names_the_run_it_is_about(page_server: Any, scan: Any) -> None:
         for kind, body in wanted.items():
             line.send(json.dumps({"type": kind, **body, "run_uid": "b"}))
         assert "run_uid" in answer(line, {"type": "center", "center": 5, "run_uid": 7})
-    assert [wish.run_uid for wish in scan.controls.take()] == ["a", "", "a", "", "a", "", "b", "b", "b"]
+    assert [wish.run_uid for wish in scan.controls.take()] == ["a", ""] * 6 + ["b"] * 6
 
 
 @pytest.mark.parametrize("path", ["xy.exe", "ab.tif", "..%2f..%2fetc%2fpasswd.tif", "xy.tif"])
@@ -176,6 +191,106 @@ def test_pictures_that_are_not_there_are_told_in_words(page_server: Any, path: s
     """An unknown plane or format, or no picture yet, is a 404 that says what there is."""
     reply = httpx.get(page_server.url + "api/slices/" + path)
     assert reply.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("xy.npy?position=100", "xy@100"),
+        ("oblique.npy?tilt=30&turn=-45&offset=2.5", "oblique@30,-45,2.5"),
+        ("sinogram.npy?position=7", "sinogram@7"),
+    ],
+)
+def test_any_place_can_be_asked_for(page_server: Any, scan: Any, beamline: Any, path: str, key: str) -> None:
+    """A picture that nobody looks at is drawn for who asks, float32, and forgotten afterwards."""
+    scan.publish(40)
+    beamline(40).hold.set()
+    reply = httpx.get(page_server.url + "api/slices/" + path, timeout=TIMEOUT)
+    about = json.loads(reply.headers["tomolive-picture"])
+    assert (about["key"], about["run_uid"]) == (key, scan.status.run_uid)
+    pixels = np.load(io.BytesIO(reply.content))
+    assert pixels.dtype == np.float32
+    assert np.abs(pixels - scan.pixels(key, 40)).max() < 1
+    assert scan.controls.looked_at == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("xy.tif?position=128", "0 to 127"),
+        ("xz.tif?position=-1", "0 to 255"),
+        ("xy.tif?position=1.5", "0 to 127"),
+        ("xy.tif?position=nan", "finite"),
+        ("xy.tif?position=up", "expected numbers"),
+        ("xy.tif?tilt=3", "takes position"),
+        ("oblique.tif?tilt=3", "takes all of tilt, turn, offset"),
+        ("oblique.tif", "takes 3"),
+        ("oblique.tif?tilt=1e300&turn=0&offset=0", "-360 to 360"),
+        ("projection.tif?position=3", "takes 0"),
+    ],
+)
+def test_places_that_do_not_exist_are_refused_in_words(
+    page_server: Any, scan: Any, path: str, words: str
+) -> None:
+    """A place outside the volume, or none, is a 422 that says what would be one; nothing is drawn for it."""
+    scan.publish(40)
+    reply = httpx.get(page_server.url + "api/slices/" + path)
+    assert (reply.status_code, words in reply.json()["error"]) == (422, True), reply.text
+    assert scan.controls.looked_at == frozenset()
+
+
+def test_a_picture_that_is_never_drawn_is_not_waited_for_long(
+    page_server: Any, scan: Any, monkeypatch: Any
+) -> None:
+    """When the reconstruction does not draw what was asked for, the answer says so."""
+    monkeypatch.setattr("tomolive.view.api.PATIENCE_S", 0.2)
+    scan.publish(40)
+    reply = httpx.get(page_server.url + "api/slices/xy.tif?position=3", timeout=TIMEOUT)
+    assert (reply.status_code, "xy@3" in reply.json()["error"]) == (504, True)
+    assert scan.controls.looked_at == frozenset()
+
+
+def test_each_viewer_has_planes_of_his_own(
+    page_server: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """Two viewers at two heights each get theirs; what nobody looks at any more is not drawn."""
+    beamline(40).hold.set()
+    with watching(page_server.url, ("xy@10", "projection")) as one:
+        with watching(page_server.url, ("xy@90",)) as two:
+            seen = {10: next_state(one, lambda s: "xy@10" in s["sending"]), 90: next_state(two)}
+            for z, state in seen.items():
+                body = state["bodies"][state["sending"].index(f"xy@{z}")]
+                assert (body[5], np.frombuffer(body, "<f8", 1, 24)[0]) == (0, z)
+            assert set(seen[90]["pictures"]) == {"xy@90"}
+            assert scan.controls.looked_at == {"xy@10", "xy@90", "projection"}
+        wait(lambda: scan.controls.looked_at == {"xy@10", "projection"}, "the second to be forgotten")
+    wait(lambda: not scan.controls.looked_at, "both to be forgotten")
+
+
+def test_places_outside_the_volume_are_not_looked_at(page_server: Any, scan: Any) -> None:
+    """A viewer who asks for what there is not is told so, and gets the rest of what he asked for."""
+    scan.publish(40)
+    with watching(page_server.url, ()) as line:
+        wrong = {"xy@128": 100, "xy": 100, "ab@3": 9_999}
+        assert "no picture 'ab'" in answer(line, {"type": "view", "pictures": wrong})
+        assert scan.controls.looked_at == {"xy"}
+        assert "pictures" in answer(line, {"type": "view", "pictures": {f"xy@{i}": 99 for i in range(13)}})
+        assert "is written 'xy@1'" in answer(line, {"type": "view", "pictures": {"xy@1.0": 99}})
+
+
+def test_what_is_asked_for_is_told_until_it_is_done(page_server: Any, scan: Any) -> None:
+    """Everybody hears at once that a change is on its way and whose it is, and when it is done."""
+    scan.publish(40)
+    with watching(page_server.url, ()) as one, watching(page_server.url, ()) as other:
+        one.send('{"type":"hello","name":"Ada"}')
+        one.send('{"type":"center","center":100}')
+        for line in (one, other):
+            state = next_state(line, lambda s: bool(s["pending"]))
+            assert state["pending"] == [{"about": "centre", "who": "Ada", "run_uid": ""}]
+        assert httpx.get(page_server.url + "api/state").json()["pending"] == state["pending"]
+        scan.obey()
+        scan.publish(41)
+        next_state(other, lambda s: not s["pending"])
 
 
 def test_api_posts_wishes_and_refuses_what_is_wrong(page_server: Any, scan: Any) -> None:
@@ -200,7 +315,8 @@ def test_api_posts_wishes_and_refuses_what_is_wrong(page_server: Any, scan: Any)
 def test_openapi_describes_what_there_is(page_server: Any) -> None:
     """Each path of the description answers."""
     paths = httpx.get(page_server.url + "api/openapi.json").json()["paths"]
-    assert {"/api/state", "/api/center", "/api/filter", "/api/position"} <= set(paths)
+    kinds = ("center", "filter", "corrections", "candidates", "volume", "position")
+    assert {"/api/state", "/api/runs", *(f"/api/{kind}" for kind in kinds)} <= set(paths)
     for path, methods in paths.items():
         if "post" in methods:
             assert httpx.post(page_server.url + path[1:], json={"?": 1}).status_code == 422
@@ -232,12 +348,13 @@ def test_pictures_are_averaged_to_what_the_page_shows(page_server: Any, scan: An
     scan.publish(10)
     with watching(page_server.url) as line:
         first = next_state(line)
-        line.send('{"type":"view","pixels":{"xy":64}}')
+        look(line, "xy", "xz", pixels=64)
+        look(line, "xy", pixels=64)
         ack(line, first)
         small = next_state(line)
         assert small["sending"] == ["xy"]
         assert len(small["bodies"][0]) == 48 + 2 * 64 * 64
-        line.send('{"type":"view","pixels":{"xy":400}}')
+        look(line, "xy", pixels=400)
         ack(line, small)
         assert len(next_state(line)["bodies"][0]) == 48 + 2 * 256 * 256
 
@@ -335,7 +452,7 @@ def test_with_a_token_a_proxy_may_serve_the_page_by_its_name(serve_page: Any, sc
 
 
 def test_encoded_pictures_do_not_outlive_their_pixels() -> None:
-    """Of a plane only the newest picture is kept, in whatever sizes it was asked for."""
+    """A picture is encoded once for each size; nothing is kept of one that is replaced."""
     pictures = [Picture("xy", np.zeros((64, 64), np.float32), 0, version) for version in range(1, 30)]
     alive = [weakref.ref(picture) for picture in pictures]
     cache = PictureCache()
@@ -349,7 +466,7 @@ def test_encoded_pictures_do_not_outlive_their_pixels() -> None:
 
     asyncio.run(watch())
     gc.collect()
-    assert [there() is not None for there in alive] == [False] * 28 + [True]
+    assert [there() for there in alive] == [None] * 29
 
 
 def test_pixels_that_are_no_numbers_reach_the_page_marked(page_server: Any, scan: Any) -> None:

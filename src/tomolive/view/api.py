@@ -1,10 +1,11 @@
 """The JSON API: everything that the page can do, for programs."""
 
 import io
+import itertools
 import json
 import re
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import anyio.to_thread
 import numpy as np
@@ -16,16 +17,16 @@ from starlette.routing import Route
 from tomolive import __version__, metrics
 from tomolive.errors import RequestError
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, SnapshotStore
-from tomolive.view import protocol
+from tomolive.live.snapshot import Picture, SnapshotStore, picture_key
+from tomolive.view import protocol, requests
 from tomolive.view.access import Access, bearer, same_origin
+from tomolive.view.openapi import describe_api
+from tomolive.view.places import check_key
 
-REQUESTS: dict[str, type[protocol.Request]] = {
-    "center": protocol.CenterRequest,
-    "filter": protocol.FilterRequest,
-    "position": protocol.PositionRequest,
-}
-_MEDIA = {"tif": "image/tiff", "npy": "application/x-npy", "json": "application/json"}
+PATIENCE_S = 10.0
+"""So long a picture that nobody has looked at yet is waited for."""
+MEDIA = {"tif": "image/tiff", "npy": "application/x-npy", "json": "application/json"}
+_PLACE = {"oblique": ("tilt", "turn", "offset")}
 
 
 class Api:
@@ -38,6 +39,7 @@ class Api:
         self._controls = controls
         self._access = access
         self._filters = filters
+        self._numbers = itertools.count(1)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -50,39 +52,64 @@ class Api:
 
     async def openapi(self, _: Request) -> Response:
         """Describe the API."""
-        return JSONResponse(_describe())
+        return JSONResponse(describe_api(protocol.PLANES, MEDIA))
 
     async def state(self, _: Request) -> Response:
         """Answer with every field of the status."""
-        state = protocol.state_message(self._store.latest, now=time.time())
-        del state["type"], state["sending"]
-        return JSONResponse(state)
+        pending = self._controls.pending
+        body = protocol.describe_state(self._store.latest, pending, now=time.time())
+        return Response(body, media_type="application/json")
 
     async def picture(self, request: Request) -> Response:
         """Answer with one picture, float32 as it was reconstructed."""
         plane, form = request.path_params["plane"], request.path_params["format"]
-        snapshot = self._store.latest
-        if form not in _MEDIA:
-            return _refuse(404, f"no format {form!r}; there are {', '.join(_MEDIA)}")
+        if form not in MEDIA:
+            return _refuse(404, f"no format {form!r}; there are {', '.join(MEDIA)}")
         if plane not in protocol.PLANES:
             return _refuse(404, f"no plane {plane!r}; there are {', '.join(protocol.PLANES)}")
-        picture = snapshot.pictures.get(plane)
-        if picture is None:
+        try:
+            key = check_key(_key(plane, request.query_params), self._store.latest)
+        except RequestError as error:
+            return _refuse(422, str(error))
+        snapshot = self._store.latest
+        if not snapshot.pictures:
             return _refuse(404, f"no picture of {plane} yet: the state is {snapshot.status.state!r}")
+        picture = snapshot.pictures.get(key) or await anyio.to_thread.run_sync(
+            self._wait_for, key, abandon_on_cancel=True
+        )
+        if picture is None:
+            return _refuse(504, f"no picture {key} was drawn within {PATIENCE_S:g} s; ask again")
         body = await anyio.to_thread.run_sync(_ENCODERS[form], picture)
         scan = picture.of.run_uid[:8] if picture.of.scan_id is None else picture.of.scan_id
-        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"scan-{scan}-{plane}-{picture.position:g}.{form}")
-        return Response(body, media_type=_MEDIA[form], headers={
+        place = key.partition("@")[2] or f"{picture.position:g}"
+        name = re.sub(r"[^A-Za-z0-9.-]", "_", f"scan-{scan}-{plane}-{place}.{form}")
+        return Response(body, media_type=MEDIA[form], headers={
             "Content-Disposition": f'attachment; filename="{name}"',
             # A .npy file has no room for it.
             "Tomolive-Picture": json.dumps(protocol.describe(picture)),
         })  # fmt: skip
 
+    def _wait_for(self, key: str) -> Picture | None:
+        """Look at a picture until it is drawn, as a viewer does."""
+        viewer = f"api-{next(self._numbers)}"
+        deadline = time.monotonic() + PATIENCE_S
+        self._controls.look(viewer, [key])
+        try:
+            snapshot = self._store.latest
+            while key not in snapshot.pictures:
+                newer = self._store.wait_newer(snapshot.version, max(0.0, deadline - time.monotonic()))
+                if newer is None:
+                    return None
+                snapshot = newer
+            return snapshot.pictures[key]
+        finally:
+            self._controls.look(viewer, ())
+
     async def wish(self, request: Request) -> Response:
         """Post a wish to the reconstruction."""
         kind = request.path_params["wish"]
-        if kind not in REQUESTS:
-            return _refuse(404, f"no such request {kind!r}; there are {', '.join(REQUESTS)}")
+        if kind not in requests.REQUESTS:
+            return _refuse(404, f"no such request {kind!r}; there are {', '.join(requests.REQUESTS)}")
         if not same_origin(request.headers):
             return _refuse(403, "requests from other sites are refused")
         client = request.client.host if request.client else ""
@@ -94,12 +121,14 @@ class Api:
             return _refuse(415, "send application/json")
         body = await _read(request)
         if body is None:
-            return _refuse(413, f"at most {protocol.MAX_MESSAGE} bytes are read")
+            return _refuse(413, f"at most {requests.MAX_MESSAGE} bytes are read")
         try:
-            wanted = REQUESTS[kind].model_validate_json(body)
-            wish = protocol.to_wish(wanted, f"API at {client}", self._store.latest, self._filters)
+            wanted = requests.REQUESTS[kind].model_validate_json(body)
+            who = wanted.who or f"API at {client}"
+            snapshot, pending = self._store.latest, self._controls.pending
+            wish = requests.to_wish(wanted, who, snapshot, self._filters, pending)
         except ValidationError as error:
-            return _refuse(422, f"request not understood: {protocol.first_mistake(error)}")
+            return _refuse(422, f"request not understood: {requests.first_mistake(error)}")
         except RequestError as error:
             return _refuse(422, str(error))
         self._controls.post(wish)
@@ -107,11 +136,32 @@ class Api:
         return JSONResponse({"accepted": wanted.model_dump(exclude={"type"})}, 202)
 
 
+def _key(plane: str, query: Mapping[str, str]) -> str:
+    """Return the key of the picture that a query asks for.
+
+    Raises
+    ------
+    RequestError
+        if what it says of the place is incomplete, or no number.
+    """
+    names = _PLACE.get(plane, ("position",))
+    unknown = sorted(set(query) - set(names))
+    if unknown:
+        raise RequestError(f"unknown parameter {unknown[0][:40]!r}; {plane} takes {', '.join(names)}")
+    given = [query[name] for name in names if name in query]
+    if given and len(given) < len(names):
+        raise RequestError(f"{plane} takes all of {', '.join(names)}")
+    try:
+        return picture_key(plane, *(float(value) for value in given))
+    except ValueError:
+        raise RequestError(f"{', '.join(names)}: expected numbers") from None
+
+
 async def _read(request: Request) -> bytes | None:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > protocol.MAX_MESSAGE:
+        if len(body) > requests.MAX_MESSAGE:
             return None
     return body
 
@@ -145,40 +195,3 @@ def _json(picture: Picture) -> bytes:
 
 
 _ENCODERS = {"tif": _tif, "npy": _npy, "json": _json}
-
-
-def _describe() -> dict[str, Any]:
-    error = {"description": "refused, and why", "content": {"application/json": {"schema": {
-        "type": "object", "properties": {"error": {"type": "string"}}}}}}  # fmt: skip
-    paths: dict[str, Any] = {
-        "/api/state": {"get": {
-            "summary": "The state: every field of the status, and which pictures there are",
-            "responses": {"200": {"description": "the state", "content": {"application/json": {}}}},
-        }},
-        "/api/slices/{plane}.{format}": {"get": {
-            "summary": "One picture, float32 as it was reconstructed",
-            "parameters": [
-                {"name": "plane", "in": "path", "required": True, "schema": {"enum": list(protocol.PLANES)}},
-                {"name": "format", "in": "path", "required": True, "schema": {"enum": list(_MEDIA)}},
-            ],
-            "responses": {"200": {"description": "the picture; the header Tomolive-Picture tells in JSON of "
-                                                 "which scan it is, and how it was made",
-                                  "content": {m: {} for m in _MEDIA.values()}},
-                          "404": error},
-        }},
-    }  # fmt: skip
-    for name, model in REQUESTS.items():
-        schema = model.model_json_schema()
-        schema["properties"].pop("type")
-        paths[f"/api/{name}"] = {"post": {
-            "summary": (model.__doc__ or "").strip(),
-            "security": [{}, {"token": []}],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-            "responses": {"202": {"description": "on its way"}, "403": error, "422": error},
-        }}  # fmt: skip
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "tomolive page", "version": __version__},
-        "paths": paths,
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-    }

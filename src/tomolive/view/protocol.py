@@ -1,13 +1,14 @@
 """What the page and the server say to each other, Sans-IO: values in, bytes and values out.
 
-Server to page: one JSON text ``state``, then a binary message for each picture that it names in ``sending``.
-Page to server: JSON texts; after drawing, an ``ack``, without which no further picture is sent.
+Server to page: one JSON text ``state``, then a binary message for each key that it names in ``sending``, in
+that order; now and then a JSON text ``trends``. Page to server: the JSON texts of `tomolive.view.requests`; a
+``view`` says which pictures are looked at, and after drawing an ``ack``, without which no more is sent.
 
 A binary message is a 48-byte header and rows x columns little-endian uint16 pixels::
 
     bytes  0-3   "TMLV"            24-31  position, float64
     byte   4     protocol, 1       32-39  scale, float64
-    byte   5     plane, 0 to 3     40-47  offset, float64
+    byte   5     plane, 0 to 6     40-47  offset, float64
     bytes  6-7   binning           48-    pixels
     bytes  8-11  picture version
     bytes 12-15  snapshot version
@@ -20,21 +21,19 @@ of the picture are averaged into one that is sent.
 
 import math
 import struct
-from dataclasses import asdict
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from tomolive.errors import RequestError
 from tomolive.live.controls import Wish
-from tomolive.live.snapshot import Picture, Plane, Snapshot
+from tomolive.live.snapshot import Picture, Plane, Snapshot, Status, Subject
 
 PLANES: tuple[str, ...] = get_args(Plane)
-MAX_MESSAGE = 4096
-"""Bytes of a message from the page; more is a mistake or an attack."""
-
 _MAGIC = b"TMLV"
 _PROTOCOL = 1
 _HEADER = struct.Struct("<4sBBHIIIIddd")
@@ -42,39 +41,95 @@ _TOP = 65534
 _NOT_FINITE = 65535
 
 
-# ---- server to page
+def encode_status(status: Status) -> msgspec.Raw:
+    """Return a status as JSON, without its trends, which are many numbers and change seldom."""
+    return msgspec.Raw(_json(replace(status, trends=())))
 
 
-def state_message(snapshot: Snapshot, *, now: float, sending: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the JSON-ready state: every field of Status, and what there is to see and of which scan.
+def encode_trends(status: Status) -> str:
+    """Return the message that carries the trends."""
+    return _json({"type": "trends", "run_uid": status.run_uid, "trends": status.trends}).decode()
 
-    ``now`` is Unix time; ``age_s`` spares the page a comparison of its clock with the server's.
+
+def encode_state(
+    snapshot: Snapshot,
+    status: msgspec.Raw,
+    *,
+    now: float,
+    keys: Iterable[str],
+    sending: Iterable[str] = (),
+    pending: Iterable[Wish] = (),
+) -> str:
+    """Return the message ``state``: how the scan goes, and what there is to see of what a viewer looks at.
+
+    Parameters
+    ----------
+    status
+        `encode_status` of the snapshot's, so that it is made once for all viewers.
+    now
+        Unix time; ``age_s`` spares the page a comparison of its clock with the server's.
+    keys
+        Pictures that the viewer looks at.
+    sending
+        Those that follow as binary messages.
+    pending
+        What was asked for and is not done.
     """
-    status = snapshot.status
-    return _finite({
-        "type": "state",
-        "version": snapshot.version,
-        **asdict(status),
-        "age_s": max(0.0, now - status.updated) if status.updated else None,
-        "pictures": {
-            plane: {
-                "version": picture.version,
-                "position": picture.position,
-                "units": picture.units,
-                "rows": picture.pixels.shape[0],
-                "columns": picture.pixels.shape[1],
-                "of": asdict(picture.of),
-            }
-            for plane, picture in snapshot.pictures.items()
-        },
-        "sending": list(sending),
+    there = {key: _about(snapshot.pictures[key]) for key in keys if key in snapshot.pictures}
+    return _json({
+        "type": "state", "version": snapshot.version, "age_s": _age(snapshot, now), "status": status,
+        "pictures": there, "sending": list(sending), "pending": describe_pending(pending),
+    }).decode()  # fmt: skip
+
+
+def describe_state(snapshot: Snapshot, pending: Iterable[Wish], *, now: float) -> bytes:
+    """Return as JSON every field of the status, which pictures there are, and what is not done yet."""
+    return _json({
+        "version": snapshot.version, **fields_of(snapshot.status), "age_s": _age(snapshot, now),
+        "pictures": {key: _about(picture) for key, picture in snapshot.pictures.items()},
+        "pending": describe_pending(pending),
     })  # fmt: skip
 
 
 def describe(picture: Picture) -> dict[str, Any]:
-    """Return what is known of a picture beside its pixels, JSON-ready: for files that leave the page."""
-    told = {"plane": picture.plane, "position": picture.position, "units": picture.units}
-    return _finite({**told, **asdict(picture.of)})
+    """Return what is known of a picture beside its pixels: for files that leave the page."""
+    told = {"plane": picture.plane, "key": picture.key, "position": picture.position, "units": picture.units}
+    return msgspec.json.decode(_json({**told, **fields_of(picture.of)}))
+
+
+def describe_pending(pending: Iterable[Wish]) -> list[dict[str, str]]:
+    """Return what is being done and for whom, each kind once: the newest wish wins."""
+    newest = {wish.about: {"about": wish.about, "who": wish.who, "run_uid": wish.run_uid} for wish in pending}
+    return [told for about, told in newest.items() if about]
+
+
+def fields_of(value: Status | Subject) -> dict[str, Any]:
+    """Return the fields of a dataclass, as they are."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _about(picture: Picture) -> dict[str, Any]:
+    rows, columns = picture.pixels.shape
+    told = {"plane": picture.plane, "version": picture.version, "position": picture.position}
+    return {**told, "units": picture.units, "rows": rows, "columns": columns, "of": picture.of}
+
+
+def _age(snapshot: Snapshot, now: float) -> float | None:
+    updated = snapshot.status.updated
+    return max(0.0, now - updated) if updated else None
+
+
+def _json(value: Any) -> bytes:
+    """Encode; what JSON cannot say (NaN, infinity) becomes null, settings their values."""
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError(f"no JSON for {type(value).__name__}")
 
 
 def encode_picture(picture: Picture, snapshot_version: int, binning: int = 1) -> bytes:
@@ -150,143 +205,3 @@ def binning_for(shape: tuple[int, ...], wanted: int | None) -> int:
     (3, 1, 1)
     """
     return max(1, max(shape) // wanted) if wanted else 1
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say (NaN, infinity) by None, and settings by their values."""
-    if isinstance(value, BaseModel):
-        return _finite(value.model_dump())
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-# ---- page to server
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _Request(_Message):
-    run_uid: str = Field("", max_length=200, description="the run to change; empty: the one that is shown")
-
-
-class Hello(_Message):
-    """Who is watching, and the token that lets them control."""
-
-    type: Literal["hello"]
-    name: str = Field("", max_length=40, pattern=r"^[^\x00-\x1f<>]*$")
-    token: str = Field("", max_length=200)
-
-
-class Ack(_Message):
-    """The pictures of this snapshot are on the screen."""
-
-    type: Literal["ack"]
-    version: int = Field(ge=0)
-
-
-class View(_Message):
-    """How many device pixels the longer side of each picture fills."""
-
-    type: Literal["view"]
-    pixels: dict[Plane, Annotated[int, Field(ge=16, le=16384)]]
-
-
-class CenterRequest(_Request):
-    """Set the rotation centre, or ask for an estimate."""
-
-    type: Literal["center"] = "center"
-    center: float | None = Field(None, description="detector column, may lie between two")
-    estimate: bool = Field(False, description="let the reconstruction find it")
-
-
-class FilterRequest(_Request):
-    """Choose the reconstruction filter."""
-
-    type: Literal["filter"] = "filter"
-    filter: str = Field(max_length=40)
-
-
-class PositionRequest(_Request):
-    """Move a plane through the volume."""
-
-    type: Literal["position"] = "position"
-    plane: Literal["xy", "xz", "yz"]
-    position: int = Field(ge=0, description="z for xy, y for xz, x for yz, in pixels")
-
-
-Request = CenterRequest | FilterRequest | PositionRequest
-Message = Hello | Ack | View | Request
-
-_MESSAGES: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
-
-
-def parse_message(text: str | bytes) -> Message:
-    """Understand a JSON message from a page.
-
-    Raises
-    ------
-    RequestError
-        in words that the page can show.
-    """
-    if len(text) > MAX_MESSAGE:
-        raise RequestError(f"message of {len(text)} bytes; at most {MAX_MESSAGE} are read")
-    try:
-        return _MESSAGES.validate_json(text)
-    except ValidationError as error:
-        raise RequestError(f"message not understood: {first_mistake(error)}") from None
-
-
-def first_mistake(error: ValidationError) -> str:
-    """Return one line: where the first mistake is, and what it is."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
-
-
-def to_wish(request: Request, who: str, snapshot: Snapshot, filters: tuple[str, ...]) -> Wish:
-    """Turn a request into a wish for the reconstruction, after a look at what is possible now.
-
-    Raises
-    ------
-    RequestError
-        if the centre lies outside the detector, the plane outside the volume, or the filter is unknown.
-    """
-    run = request.run_uid
-    if isinstance(request, FilterRequest):
-        if request.filter not in filters:
-            raise RequestError(f"unknown filter {request.filter[:40]!r}; known are {', '.join(filters)}")
-        return Wish(who, run, filter=request.filter)
-    if isinstance(request, PositionRequest):
-        size = volume_size(snapshot).get(request.plane)
-        if size is not None and request.position >= size:
-            raise RequestError(f"plane {request.plane} has positions 0 to {size - 1}, not {request.position}")
-        return Wish(who, run, plane=request.plane, position=request.position)
-    if request.estimate:
-        return Wish(who, run, estimate_center=True)
-    if request.center is None:
-        raise RequestError("give a centre, a detector column, or ask for an estimate")
-    columns = volume_size(snapshot).get("yz")
-    if columns is not None and not 0 <= request.center <= columns - 1:
-        raise RequestError(
-            f"rotation centre {request.center:g} lies outside the detector, 0 to {columns - 1}"
-        )
-    return Wish(who, run, center=request.center)
-
-
-def volume_size(snapshot: Snapshot) -> dict[str, int]:
-    """Return how many positions each plane has, as far as pictures tell."""
-    pictures = snapshot.pictures
-    size = {}
-    if "xy" in pictures:
-        size["xz"], size["yz"] = pictures["xy"].pixels.shape
-    for plane in ("xz", "yz"):
-        if plane in pictures:
-            size["xy"] = pictures[plane].pixels.shape[0]
-    return size

@@ -23,7 +23,7 @@ from tomolive import __version__
 from tomolive.errors import AddressError
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import SnapshotStore
-from tomolive.view import protocol
+from tomolive.view import requests
 from tomolive.view.access import Access, KnownHosts, SecurityHeaders, same_origin
 from tomolive.view.api import Api
 from tomolive.view.runs import FinishedRuns
@@ -141,7 +141,7 @@ def serve(
     url = f"http://{name}:{listener.getsockname()[1]}/"
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, ws="websockets-sansio",
-        ws_max_size=4 * protocol.MAX_MESSAGE, ws_per_message_deflate=False, timeout_graceful_shutdown=2,
+        ws_max_size=4 * requests.MAX_MESSAGE, ws_per_message_deflate=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = _Server(config)
     ended = threading.Event()

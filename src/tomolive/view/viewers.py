@@ -8,17 +8,20 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary, ref
 
 import anyio
 import anyio.to_thread
+import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tomolive import metrics
 from tomolive.errors import RequestError
-from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, Snapshot, SnapshotStore
-from tomolive.view import protocol
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.snapshot import Picture, Snapshot, SnapshotStore, Status, Trend
+from tomolive.view import protocol, requests
 from tomolive.view.access import Access
+from tomolive.view.places import check_key
 
 log = logging.getLogger(__name__)
 
@@ -26,28 +29,48 @@ HEARTBEAT_S = 2.0
 """So often a page hears something, so that it knows within seconds that the line is dead."""
 _MAX_MISTAKES = 20
 _WAIT_S = 0.5
+_WAIT_PENDING_S = 0.1
+_TRENDS_S = 0.4
+"""Plots over hundreds of projections change slowly; they are told less often than pictures."""
 
 
 class PictureCache:
-    """Encodes each picture once, however many watch it."""
+    """Encodes each picture once, however many watch it; nothing outlives its picture."""
 
     def __init__(self) -> None:
-        self._encoded: dict[str, tuple[Picture, dict[int, bytes]]] = {}
-        """Plane -> its newest picture, and its message for each binning."""
+        self._encoded: WeakKeyDictionary[Picture, dict[int, bytes]] = WeakKeyDictionary()
+        """The message of each picture for each binning."""
         self._lock = asyncio.Lock()
 
     async def encode(self, picture: Picture, snapshot_version: int, binning: int) -> bytes:
-        """Return the binary message of ``picture``; what is kept of an older one of its plane is dropped."""
+        """Return the binary message of ``picture``."""
         async with self._lock:
-            known, bodies = self._encoded.get(picture.plane, (None, {}))
-            if known is not picture:
-                bodies = {}
-                self._encoded[picture.plane] = (picture, bodies)
+            bodies = self._encoded.setdefault(picture, {})
             if binning not in bodies:
                 bodies[binning] = await anyio.to_thread.run_sync(
                     protocol.encode_picture, picture, snapshot_version, binning
                 )
             return bodies[binning]
+
+
+class StatusCache:
+    """Encodes each status and its trends once, however many are told."""
+
+    def __init__(self) -> None:
+        self._status: tuple[Status | None, msgspec.Raw] = (None, msgspec.Raw())
+        self._trends: tuple[tuple[Trend, ...] | None, str] = (None, "")
+
+    def status(self, status: Status) -> msgspec.Raw:
+        """Return the status as JSON."""
+        if self._status[0] is not status:
+            self._status = (status, protocol.encode_status(status))
+        return self._status[1]
+
+    def trends(self, status: Status) -> str:
+        """Return the message of its trends."""
+        if self._trends[0] is not status.trends:
+            self._trends = (status.trends, protocol.encode_trends(status))
+        return self._trends[1]
 
 
 @dataclass(eq=False)
@@ -63,19 +86,38 @@ class Viewer:
     """Nothing is in flight."""
     in_flight: int = -1
     wanted: Mapping[str, int] = field(default_factory=dict)
-    """Device pixels of the longer side, for each plane."""
-    sent: dict[str, tuple[Picture, int]] = field(default_factory=dict)
-    """What he has: picture and binning, for each plane."""
+    """Keys of what he looks at, and the device pixels of the longer side of each."""
+    sent: dict[str, tuple[ref[Picture], int]] = field(default_factory=dict)
+    """What he has: picture and binning, for each key."""
+    told: tuple[Snapshot, tuple[Wish, ...]] | None = None
+    """The last state that he was told."""
+    trends: tuple[Trend, ...] = ()
+    """The last trends that he was told."""
+    trends_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """His name among those who look at pictures."""
+        return f"page-{self.number}"
 
     def news(self, snapshot: Snapshot) -> dict[str, tuple[Picture, int]]:
-        """Return the pictures, with their binning, that he does not have."""
+        """Return the pictures that he looks at and does not have, with their binning."""
         news = {}
-        for plane, picture in snapshot.pictures.items():
-            binning = protocol.binning_for(picture.pixels.shape, self.wanted.get(plane))
-            had = self.sent.get(plane)
-            if had is None or had[0] is not picture or had[1] != binning:
-                news[plane] = (picture, binning)
+        for key, pixels in self.wanted.items():
+            picture = snapshot.pictures.get(key)
+            if picture is None:
+                continue
+            binning = protocol.binning_for(picture.pixels.shape, pixels)
+            had = self.sent.get(key)
+            if had is None or had[0]() is not picture or had[1] != binning:
+                news[key] = (picture, binning)
         return news
+
+    def look(self, wanted: Mapping[str, int]) -> None:
+        """Look at other pictures; what is not looked at any more is forgotten."""
+        self.wanted = dict(wanted)
+        self.sent = {key: had for key, had in self.sent.items() if key in wanted}
+        self.wake.set()
 
 
 class Audience:
@@ -94,23 +136,30 @@ class Audience:
         self._viewers: set[Viewer] = set()
         self._count = 0
         self._cache = PictureCache()
+        self._statuses = StatusCache()
         self._someone = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._viewers)
 
     async def follow(self) -> None:
-        """Wake the viewers when the store has something new; sleeps while there is no viewer."""
-        version = -1
+        """Wake the viewers when there is something new; sleeps while there is no viewer."""
+        version, pending = -1, ()
         while True:
             await self._someone.wait()
+            patience = _WAIT_PENDING_S if pending else _WAIT_S
             snapshot = await anyio.to_thread.run_sync(
-                self._store.wait_newer, version, _WAIT_S, abandon_on_cancel=True
+                self._store.wait_newer, version, patience, abandon_on_cancel=True
             )
+            before, pending = pending, self._controls.pending
             if snapshot is not None:
                 version = snapshot.version
-                for viewer in self._viewers:
-                    viewer.wake.set()
+            if snapshot is not None or pending != before:
+                self._wake_all()
+
+    def _wake_all(self) -> None:
+        for viewer in self._viewers:
+            viewer.wake.set()
 
     async def serve(self, socket: WebSocket) -> None:
         """Talk to one page until it goes."""
@@ -137,6 +186,7 @@ class Audience:
             pass
         finally:
             self._viewers.discard(viewer)
+            self._controls.look(viewer.id, ())
             metrics.VIEWERS.set(len(self._viewers))
             if not self._viewers:
                 self._someone.clear()
@@ -150,7 +200,6 @@ class Audience:
     async def _feed(self, socket: WebSocket, viewer: Viewer) -> None:
         """Send the newest state; with pictures only if the last ones are drawn."""
         viewer.wake.set()
-        seen: Snapshot | None = None
         while True:
             silent = False
             try:
@@ -159,23 +208,37 @@ class Audience:
                 silent = True
             viewer.wake.clear()
             snapshot = self._store.latest
+            state = (snapshot, self._controls.pending)
             news = viewer.news(snapshot) if viewer.drawn else {}
-            if not (silent or news or (viewer.drawn and snapshot is not seen)):
-                continue
-            seen = snapshot
-            await self._send(socket, viewer, snapshot, news)
+            if silent or news or (viewer.drawn and state != viewer.told):
+                viewer.told = state
+                await self._send(socket, viewer, *state, news)
 
     async def _send(
-        self, socket: WebSocket, viewer: Viewer, snapshot: Snapshot, news: Mapping[str, tuple[Picture, int]]
+        self,
+        socket: WebSocket,
+        viewer: Viewer,
+        snapshot: Snapshot,
+        pending: tuple[Wish, ...],
+        news: Mapping[str, tuple[Picture, int]],
     ) -> None:
         if news:
             viewer.drawn = False
             viewer.in_flight = snapshot.version
-        await socket.send_json(protocol.state_message(snapshot, now=time.time(), sending=tuple(news)))
-        for plane, (picture, binning) in news.items():
+        status = self._statuses.status(snapshot.status)
+        await socket.send_text(
+            protocol.encode_state(
+                snapshot, status, now=time.time(), keys=viewer.wanted, sending=news, pending=pending
+            )
+        )
+        for key, (picture, binning) in news.items():
             await socket.send_bytes(await self._cache.encode(picture, snapshot.version, binning))
-            viewer.sent[plane] = (picture, binning)
+            viewer.sent[key] = (ref(picture), binning)
             metrics.PICTURES_SENT.inc()
+        trends, now = snapshot.status.trends, time.monotonic()
+        if trends is not viewer.trends and now - viewer.trends_at > _TRENDS_S:
+            viewer.trends, viewer.trends_at = trends, now
+            await socket.send_text(self._statuses.trends(snapshot.status))
 
     async def _listen(self, socket: WebSocket, viewer: Viewer) -> bool:
         """Hear what a page says until it goes (True) or has made too many mistakes (False)."""
@@ -183,7 +246,7 @@ class Audience:
             try:
                 while (message := await socket.receive())["type"] != "websocket.disconnect":
                     text = message.get("text") or message.get("bytes") or ""
-                    await self._hear(socket, viewer, protocol.parse_message(text))
+                    await self._hear(socket, viewer, requests.parse_message(text))
             except RequestError as error:
                 await socket.send_json({"type": "refused", "reason": str(error)})
             else:
@@ -191,16 +254,15 @@ class Audience:
         log.warning("%s sent %d messages that were not understood; closing", viewer.name, _MAX_MISTAKES)
         return False
 
-    async def _hear(self, socket: WebSocket, viewer: Viewer, message: protocol.Message) -> None:
+    async def _hear(self, socket: WebSocket, viewer: Viewer, message: requests.Message) -> None:
         match message:
-            case protocol.Ack(version=version):
+            case requests.Ack(version=version):
                 if version >= viewer.in_flight:
                     viewer.drawn = True
                     viewer.wake.set()
-            case protocol.View(pixels=pixels):
-                viewer.wanted = {**pixels}
-                viewer.wake.set()
-            case protocol.Hello(name=name, token=token):
+            case requests.View(pictures=pictures):
+                await self._look(socket, viewer, pictures)
+            case requests.Hello(name=name, token=token):
                 client = socket.client.host if socket.client else ""
                 viewer.refusal = self._access.refusal(client, socket.headers.get("host", ""), token)
                 viewer.name = name.strip() or viewer.name
@@ -208,12 +270,27 @@ class Audience:
             case _:
                 await self._wish(socket, viewer, message)
 
-    async def _wish(self, socket: WebSocket, viewer: Viewer, request: protocol.Request) -> None:
+    async def _look(self, socket: WebSocket, viewer: Viewer, pictures: Mapping[str, int]) -> None:
+        """Let him look at what there can be, and say what there cannot."""
+        wanted, reason = {}, ""
+        for key, pixels in pictures.items():
+            try:
+                wanted[check_key(key, self._store.latest)] = pixels
+            except RequestError as error:
+                reason = str(error)
+        viewer.look(wanted)
+        self._controls.look(viewer.id, wanted)
+        if reason:
+            await socket.send_json({"type": "refused", "reason": reason})
+
+    async def _wish(self, socket: WebSocket, viewer: Viewer, request: requests.Request) -> None:
         reason = f"not changed: {viewer.refusal}" if viewer.refusal else ""
         if not reason:
             try:
-                self._controls.post(protocol.to_wish(request, viewer.name, self._store.latest, self._filters))
+                snapshot, pending = self._store.latest, self._controls.pending
+                self._controls.post(requests.to_wish(request, viewer.name, snapshot, self._filters, pending))
                 metrics.WISHES.inc()
+                self._wake_all()
             except RequestError as error:
                 reason = str(error)
         if reason:

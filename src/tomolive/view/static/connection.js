@@ -7,7 +7,7 @@ const SILENCE_MS = 8000;
 const BACKOFF_MS = [250, 500, 1000, 2000, 4000];
 
 export class Connection {
-  /** handlers: hello(message), state(message), pictures([picture, with what the state said of it as `known`]), refused(reason), link(up, words) */
+  /** handlers: hello(message), state(status and more), trends(list), pictures([Picture]), refused(reason), link(up, words) */
   constructor(handlers, { name = "", token = "" } = {}) {
     this.handlers = handlers;
     this.name = name;
@@ -62,16 +62,20 @@ export class Connection {
   receive(data) {
     this.heard = performance.now();
     if (typeof data !== "string") {
-      if (!this.pending) return;
-      this.pending.pictures.push(decodePicture(data));
+      const pending = this.pending;
+      if (!pending) return;
+      const key = pending.message.sending[pending.pictures.length];
+      pending.pictures.push(decodePicture(data, key, pending.message.pictures[key]));
       this.deliver();
       return;
     }
     const message = JSON.parse(data);
     if (message.type === "state") {
-      this.handlers.state(message);
+      const { status, ...more } = message;
+      this.handlers.state({ ...status, ...more });
       if (message.sending.length) this.pending = { message, pictures: [], scheduled: false };
-    } else if (message.type === "hello") this.handlers.hello(message);
+    } else if (message.type === "trends") this.handlers.trends(message.trends);
+    else if (message.type === "hello") this.handlers.hello(message);
     else if (message.type === "refused") this.handlers.refused(message.reason);
   }
 
@@ -84,7 +88,6 @@ export class Connection {
     requestAnimationFrame(() => {
       if (this.pending !== pending) return;
       this.pending = null;
-      for (const picture of pending.pictures) picture.known = pending.message.pictures[picture.plane];
       this.handlers.pictures(pending.pictures);
       this.send({ type: "ack", version: pending.message.version });
     });

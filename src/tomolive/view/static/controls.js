@@ -1,50 +1,39 @@
-// Rotation centre and filter: what everybody at this scan shares. Says who may change it, and what is on its way.
+// The rotation centre: box, steps, slider, estimate.
 
 import { number } from "./units.js";
 
 const TRUST_MS = 4000;
 const SLIDE = 10;
+const MOST_OFTEN_MS = 60;
 
-export class Controls {
-  constructor(form, send) {
+export class CenterControl {
+  /**
+   * @param {HTMLElement} form
+   * @param {import("./shared.js").Shared} shared
+   * @param {(message: object) => boolean} send
+   */
+  constructor(form, shared, send) {
     this.form = form;
+    this.shared = shared;
     this.send = send;
-    this.allowed = false;
-    this.status = null;
+    this.subject = null;
     this.asked = null;
     this.box = form.querySelector("#center");
     this.slider = form.querySelector("#center-slider");
-    this.filter = form.querySelector("#filter");
+    this.line = form.querySelector("#center-source");
     this.slider.addEventListener("input", () => this.setCenter(Math.round(this.slider.valueAsNumber * 10) / 10));
     this.slider.addEventListener("change", () => this.aim(this.slider.valueAsNumber));
-    form.addEventListener("submit", (event) => event.preventDefault());
     this.box.addEventListener("change", () => {
       if (Number.isFinite(this.box.valueAsNumber)) this.setCenter(this.box.valueAsNumber);
     });
     for (const button of form.querySelectorAll("[data-step]")) {
       button.addEventListener("click", () => this.nudgeCenter(Number(button.dataset.step)));
     }
-    form.querySelector("#estimate").addEventListener("click", () => {
-      this.ask({ type: "center", estimate: true }, "an estimate");
-    });
-    this.filter.addEventListener("change", () => {
-      this.send({ type: "filter", filter: this.filter.value });
-      this.filterAsked = performance.now();
-    });
-  }
-
-  hello({ control, reason, filters }) {
-    this.allowed = control;
-    for (const field of this.form.querySelectorAll("fieldset")) field.disabled = !control;
-    this.form.querySelector("#refusal").textContent = control ? "" : `View only: ${reason}.`;
-    if ([...this.filter.options].map((option) => option.value).join() !== filters.join()) {
-      this.filter.replaceChildren(...filters.map((name) => new Option(name, name)));
-    }
-    if (this.status) this.update(this.status, this.columns);
+    form.querySelector("#estimate").addEventListener("click", () => this.ask({ type: "center", estimate: true }, "an estimate"));
   }
 
   nudgeCenter(by) {
-    const from = this.asked?.center ?? this.status?.center;
+    const from = this.asked?.center ?? this.subject?.center;
     if (from !== null && from !== undefined) this.setCenter(Math.round((from + by) * 100) / 100);
   }
 
@@ -56,46 +45,50 @@ export class Controls {
   }
 
   setCenter(center) {
-    if (!this.allowed) return;
+    if (!this.shared.allowed) return;
     this.box.value = String(center);
     this.ask({ type: "center", center }, number(center, 6), center);
   }
 
+  /** Ask; while a slider is dragged, not more often than pictures can follow. */
   ask(message, words, center = null) {
-    if (!this.send(message)) return;
-    this.asked = { center, words, at: performance.now(), source: this.status?.center_source };
+    this.asked = { center, words, at: performance.now(), source: this.subject?.center_source };
+    this.shared.ask("centre");
+    this.waiting = message;
+    if (this.timer) return this.say();
+    const flush = () => {
+      this.timer = this.waiting && setTimeout(flush, MOST_OFTEN_MS);
+      if (this.waiting) this.send(this.waiting);
+      this.waiting = null;
+    };
+    flush();
     this.say();
   }
 
   refused() {
     this.asked = null;
-    if (this.status) this.update(this.status, this.columns);
+    if (this.subject) this.update(this.subject, this.columns);
   }
 
-  /** status: what the settings are about, by the names of the state: the pictures shown, or the scan before its first. */
-  update(status, columns) {
-    this.status = status;
+  /** subject: what the settings are about, by the names of the state: the pictures shown, or the scan before its first. */
+  update(subject, columns) {
+    this.subject = subject;
     this.columns = columns;
     const { asked } = this;
     if (asked) {
-      const there = asked.center !== null ? Math.abs((status.center ?? NaN) - asked.center) < 1e-6 : status.center_source !== asked.source;
+      const there = asked.center !== null ? Math.abs((subject.center ?? NaN) - asked.center) < 1e-6 : subject.center_source !== asked.source;
       if (there || performance.now() - asked.at > TRUST_MS) this.asked = null;
     }
     if (columns) this.box.max = String(columns - 1);
     if (!this.asked && document.activeElement !== this.box) {
-      this.box.value = status.center === null ? "" : String(Math.round(status.center * 100) / 100);
+      this.box.value = subject.center === null ? "" : String(Math.round(subject.center * 100) / 100);
     }
-    if (!this.asked && document.activeElement !== this.slider && status.center !== null) this.aim(status.center);
-    if (document.activeElement !== this.filter && performance.now() - (this.filterAsked ?? -Infinity) > TRUST_MS / 2) {
-      this.filter.value = status.filter;
-    }
+    if (!this.asked && document.activeElement !== this.slider && subject.center !== null) this.aim(subject.center);
     this.say();
   }
 
   say() {
-    const source = this.status?.center_source ?? "";
-    const words = this.asked ? `asked for ${this.asked.words} …` : source || "not known yet";
-    const line = this.form.querySelector("#center-source");
-    if (line.textContent !== words) line.textContent = words;
+    const source = this.subject?.center_source || "not known yet";
+    this.shared.say(this.line, "centre", this.asked ? `pending: asked for ${this.asked.words} …` : source);
   }
 }

@@ -37,24 +37,26 @@ export function paint(picture, levels, table, canvas = document.createElement("c
   return canvas;
 }
 
-/** Where a picture of `width` x `height` source pixels lies on a canvas: {scale, left, top}, in device pixels. */
-export function place(canvas, width, height, view) {
-  const fit = Math.min(canvas.width / width, canvas.height / height);
-  const scale = fit * view.zoom;
-  const side = (length, room, centre) => {
-    const size = length * scale;
+/**
+ * Where a picture of `width` x `height` source pixels lies on a canvas: {scale, down, left, top}, in device pixels.
+ * Pixels are square, `scale` a side; with `stretched` (a sinogram: degrees have no length) they are `down` high.
+ */
+export function place(canvas, width, height, view, stretched = false) {
+  const fit = [canvas.width / width, canvas.height / height];
+  const [scale, down] = (stretched ? fit : fit.fill(Math.min(...fit))).map((one) => one * view.zoom);
+  const side = (size, room, centre) => {
     if (size <= room) return (room - size) / 2;
     return Math.min(0, Math.max(room - size, room / 2 - centre * size));
   };
-  return { scale, left: side(width, canvas.width, view.x), top: side(height, canvas.height, view.y) };
+  return { scale, down, left: side(width * scale, canvas.width, view.x), top: side(height * down, canvas.height, view.y) };
 }
 
-/** Show a painted picture: square pixels, real ones when magnified, averaged when reduced. */
-export function show(canvas, painted, width, height, view) {
-  const { scale, left, top } = place(canvas, width, height, view);
+/** Show a painted picture: real pixels when magnified, averaged when reduced. */
+export function show(canvas, painted, width, height, view, stretched = false) {
+  const { scale, down, left, top } = place(canvas, width, height, view, stretched);
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.imageSmoothingEnabled = scale * (width / painted.width) < 1;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(painted, left, top, width * scale, height * scale);
+  context.imageSmoothingEnabled = Math.min(scale, down) * (width / painted.width) < 1;
+  context.imageSmoothingQuality = "medium";
+  context.drawImage(painted, left, top, width * scale, height * down);
 }

@@ -1,21 +1,30 @@
-// What belongs to one person's view stands in the address: reload it, bookmark it, send it to a colleague. The planes
-// do not: they are everybody's, and only hands move them.
+// What belongs to one person's view stands in the address: reload it, bookmark it, send it to a colleague.
 
+import { AXES, LEVEL } from "./planes.js";
+
+const numbers = (text) => (text ?? "").split(",").map((part) => (part === "" ? NaN : Number(part)));
 const pair = (text) => {
-  const values = (text ?? "").split(",").map(Number);
+  const values = numbers(text);
   return values.length === 2 && values.every(Number.isFinite) && values[0] < values[1] ? values : null;
 };
 
 export function readHash(text = location.hash) {
   const query = new URLSearchParams(text.replace(/^#/, ""));
-  const view = { levels: {}, zoom: {} };
+  const view = { levels: {}, zoom: {}, own: { x: null, y: null, z: null }, oblique: { ...LEVEL } };
   view.colors = query.get("colors");
   view.inverted = query.get("inverted") === "1";
   view.big = query.get("big");
   view.levels.slices = pair(query.get("levels"));
   view.levels.projection = pair(query.get("projection"));
-  for (const plane of ["xy", "xz", "yz", "projection"]) {
-    const values = (query.get(`zoom-${plane}`) ?? "").split(",").map(Number);
+  view.levels.sinogram = pair(query.get("sinogram"));
+  for (const axis of ["x", "y", "z"]) {
+    const value = query.has(axis) ? Number(query.get(axis)) : NaN;
+    if (Number.isInteger(value) && value >= 0) view.own[axis] = value;
+  }
+  const [tilt, turn, offset] = numbers(query.get("oblique"));
+  if ([tilt, turn, offset].every(Number.isFinite)) view.oblique = { tilt, turn, offset };
+  for (const plane of Object.keys(AXES)) {
+    const values = numbers(query.get(`zoom-${plane}`));
     if (values.length === 3 && values.every(Number.isFinite)) {
       view.zoom[plane] = { zoom: Math.min(64, Math.max(1, values[0])), x: values[1], y: values[2] };
     }
@@ -29,8 +38,11 @@ export function writeHash(view) {
   if (view.colors && view.colors !== "grey") parts.push(`colors=${view.colors}`);
   if (view.inverted) parts.push("inverted=1");
   if (view.big && view.big !== "xy") parts.push(`big=${view.big}`);
+  for (const [axis, value] of Object.entries(view.own)) if (value !== null) parts.push(`${axis}=${value}`);
+  const { tilt, turn, offset } = view.oblique;
+  if (tilt !== LEVEL.tilt || turn !== LEVEL.turn || offset !== LEVEL.offset) parts.push(`oblique=${tilt},${turn},${offset}`);
   if (view.levels.slices) parts.push(`levels=${view.levels.slices.map(short)}`);
-  if (view.levels.projection) parts.push(`projection=${view.levels.projection.map(short)}`);
+  for (const name of ["projection", "sinogram"]) if (view.levels[name]) parts.push(`${name}=${view.levels[name].map(short)}`);
   for (const [plane, { zoom, x, y }] of Object.entries(view.zoom)) {
     if (zoom > 1) parts.push(`zoom-${plane}=${short(zoom)},${x.toFixed(4)},${y.toFixed(4)}`);
   }

@@ -1,5 +1,6 @@
 // Which values are black and which are white: a histogram with two handles, automatic until someone touches one.
 
+import { groupOf } from "./planes.js";
 import { NOT_FINITE } from "./protocol.js";
 import { number } from "./units.js";
 
@@ -14,8 +15,9 @@ export function sample(picture, depth) {
   const stride = Math.max(1, Math.floor(Math.sqrt((rows * columns) / SAMPLES)));
   const along = (index, length) => ((index + 0.5) / length) * 2 - 1;
   let inside = () => true;
-  if (picture.plane === "xy") inside = (u, v) => u * u + v * v <= 1;
-  else if (picture.plane !== "projection") {
+  // An oblique plane may leave the circle anywhere; what lies outside is what its own circle leaves out, and more.
+  if (picture.plane === "xy" || picture.plane === "oblique") inside = (u, v) => u * u + v * v <= 1;
+  else if (groupOf(picture.plane) === "slices") {
     const chord = 1 - along(picture.position, depth || columns) ** 2;
     inside = (u) => u * u <= chord;
   }
@@ -70,14 +72,12 @@ class Group {
   }
 }
 
-const TITLES = { slices: "slices", projection: "projection" };
-
 export class Levels {
   /** changed(group) is called when a person has moved something. */
   constructor(section, changed) {
     this.section = section;
     this.changed = changed;
-    this.groups = { slices: new Group(), projection: new Group() };
+    this.groups = { slices: new Group(), projection: new Group(), sinogram: new Group() };
     this.shown = "slices";
     this.table = null;
     this.canvas = section.querySelector("canvas");
@@ -92,12 +92,13 @@ export class Levels {
     return this.groups[this.shown];
   }
 
-  static groupOf(plane) {
-    return plane === "projection" ? "projection" : "slices";
+  range(plane) {
+    return this.groups[groupOf(plane)].range;
   }
 
-  range(plane) {
-    return this.groups[Levels.groupOf(plane)].range;
+  /** Take the values of a picture; `depth` is how far slices along the axis can lie. */
+  take(picture, depth) {
+    this.groups[groupOf(picture.plane)].take(picture, depth, picture.known.units);
   }
 
   lock(name, range) {
@@ -195,9 +196,9 @@ export class Levels {
       box.step = String(Number(((high - low) / 100).toPrecision(1)));
     });
     this.button.setAttribute("aria-pressed", String(!group.locked));
-    this.section.querySelector(".mode").textContent = group.locked ? "locked by you" : "0 to 99 % of values";
+    this.section.querySelector(".mode").textContent = group.locked ? "locked by you" : "0 to 99 %";
     this.section.querySelector(".units").textContent = group.units;
-    this.section.querySelector(".what").textContent = TITLES[this.shown];
+    this.section.querySelector(".what").textContent = this.shown;
     this.drawHistogram(low, high, share);
   }
 

@@ -4,6 +4,9 @@ import { number, ranges, seconds } from "./units.js";
 
 const name = (run) => [run.scan_id === null ? run.run_uid.slice(0, 8) : `Scan ${run.scan_id}`, run.sample].filter(Boolean).join(" · ");
 
+/** Python that opens a slice of this page. */
+export const pythonFor = (plane, url) => `import io, urllib.request, tifffile\n\nurl = "${url}"\n${plane} = tifffile.imread(io.BytesIO(urllib.request.urlopen(url).read()))`;
+
 export class Runs {
   constructor(button, dialog) {
     this.button = button;
@@ -77,7 +80,7 @@ export class Runs {
       return link;
     }));
     const url = new URL(`${base}/xy.tif`, location.href);
-    this.code.textContent = `import io, urllib.request, tifffile\n\nurl = "${url}"\nxy = tifffile.imread(io.BytesIO(urllib.request.urlopen(url).read()))`;
+    this.code.textContent = pythonFor("xy", url);
   }
 
   tell(run) {

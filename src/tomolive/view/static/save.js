@@ -1,12 +1,14 @@
 // One PNG with all pictures as they are shown, their scale, and where they come from.
 
 import { paint } from "./draw.js";
-import { AXES } from "./planes.js";
+import { pixelSize } from "./marks.js";
+import { AXES, groupOf } from "./planes.js";
 import { number, scaleBar } from "./units.js";
 
 const GAP = 16;
 const LABEL = 26;
-const FOOT = 64;
+const FOOT = 72;
+const IN_A_ROW = 3;
 
 /** Lines that say where the pictures come from: of what they are, whatever scan runs by now. */
 export function provenance(of, levels, units) {
@@ -18,42 +20,69 @@ export function provenance(of, levels, units) {
   return [
     scan.filter(Boolean).join(" · "),
     [frames, `${of.frames_missing || "none"} missing`, degrees].join(" · "),
-    [center, `filter ${of.filter}`, range.trim(), new Date().toISOString().slice(0, 19) + " UTC"].join(" · "),
+    [center, `filter ${of.filter}`, corrected(of.corrections), range.trim(), new Date().toISOString().slice(0, 19) + " UTC"].filter(Boolean).join(" · "),
   ];
 }
 
-/** Compose the pictures side by side; returns a canvas. */
+/** The corrections in words; empty if there are none. */
+function corrected({ zingers, rings, paganin, binning }) {
+  const phase = paganin && `Paganin ${number(paganin.energy_kev)} keV, ${number(paganin.distance_m)} m, ratio ${number(paganin.delta_beta)}`;
+  return [binning > 1 && `binning ${binning}`, zingers && "zingers", rings !== "none" && `rings ${rings}`, phase].filter(Boolean).join(", ");
+}
+
+/** Compose the pictures, three in a row; `levels` by group. Returns a canvas. */
 export function compose(panels, levels, table) {
   const shown = panels.filter((panel) => panel.picture);
-  const sizes = shown.map((panel) => panel.size);
-  const tall = Math.min(1024, Math.max(256, ...sizes.map(([, height]) => height)));
-  const scales = sizes.map(([width, height]) => Math.min(tall / height, (tall * 2) / width));
-  const widths = sizes.map(([width], i) => Math.round(width * scales[i]));
+  const rows = [];
+  for (let i = 0; i < shown.length; i += IN_A_ROW) rows.push(shown.slice(i, i + IN_A_ROW).map(tile));
+  const widths = rows.map((row) => row.reduce((total, one) => total + one.width + GAP, GAP));
+  const heights = rows.map((row) => LABEL + GAP + Math.max(...row.map((one) => one.height)));
   const canvas = document.createElement("canvas");
-  canvas.width = Math.max(900, widths.reduce((total, width) => total + width + GAP, GAP));
-  canvas.height = LABEL + tall + FOOT + GAP;
+  canvas.width = Math.max(900, ...widths);
+  canvas.height = heights.reduce((total, height) => total + height, FOOT);
   const context = canvas.getContext("2d");
   context.fillStyle = "#0d0f12";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  let left = GAP;
-  shown.forEach((panel, i) => {
-    const [width, height] = sizes[i];
-    const group = panel.plane === "projection" ? levels.projection : levels.slices;
-    const painted = paint(panel.picture, group, table);
-    context.imageSmoothingEnabled = scales[i] < 1;
-    context.drawImage(painted, left, LABEL, widths[i], height * scales[i]);
-    context.fillStyle = "#e8ebef";
-    context.font = "600 14px system-ui, sans-serif";
-    const { name, through } = AXES[panel.plane];
-    context.fillText(`${name}  ${through ?? "frame"} ${panel.picture.position}`, left, LABEL - 9);
-    drawBar(context, left + widths[i] - 10, LABEL + height * scales[i] - 10, scales[i], width, panel.picture.known.of.pixel_size_um);
-    left += widths[i] + GAP;
+  let top = 0;
+  rows.forEach((row, i) => {
+    let left = GAP;
+    for (const one of row) {
+      drawTile(context, one, left, top + LABEL, levels, table);
+      left += one.width + GAP;
+    }
+    top += heights[i];
   });
   context.font = "13px system-ui, sans-serif";
   context.fillStyle = "#c4ccd4";
   const { of, units } = shown[0].picture.known;
-  provenance(of, levels, units).forEach((line, i) => context.fillText(line, GAP, LABEL + tall + 22 + 19 * i));
+  provenance(of, levels, units).forEach((line, i) => context.fillText(line, GAP, top + 14 + 19 * i));
   return canvas;
+}
+
+/** How large a panel's picture is drawn: pixel by pixel if it can be. */
+function tile(panel) {
+  const [width, height] = panel.size;
+  const scale = Math.min(1024 / Math.max(width, height), Math.max(1, Math.round(384 / Math.max(width, height))));
+  const down = panel.stretched ? Math.min(scale, width / height) : scale;
+  return { panel, scale, width: Math.round(width * scale), height: Math.round(height * down) };
+}
+
+function drawTile(context, { panel, scale, width, height }, left, top, levels, table) {
+  const painted = paint(panel.picture, levels[groupOf(panel.plane)], table);
+  context.imageSmoothingEnabled = width < painted.width;
+  context.drawImage(painted, left, top, width, height);
+  context.fillStyle = "#e8ebef";
+  context.font = "600 14px system-ui, sans-serif";
+  context.fillText(`${AXES[panel.plane].name}  ${placeOf(panel)}`, left, top - 9);
+  if (!panel.stretched) drawBar(context, left + width - 10, top + height - 10, scale, width / scale, pixelSize(panel));
+}
+
+/** Where a panel's picture lies, in words. */
+export function placeOf({ plane, picture, axes }) {
+  const place = picture.key.split("@")[1]?.split(",");
+  if (plane === "oblique") return place ? `tilt ${place[0]}°, turn ${place[1]}°, offset ${place[2]}` : "";
+  if (plane === "sinogram") return `row ${picture.position}`;
+  return `${axes.through ?? "frame"} ${picture.position}`;
 }
 
 function drawBar(context, right, bottom, scale, width, pixelSize) {

@@ -78,7 +78,8 @@ export class TopLine {
     this.put("missing", missing ? `${missing}: ${ranges(status.missing, 2)}` : "none");
     document.getElementById("missing").title = missing ? `missing projections ${ranges(status.missing)}` : "";
     document.getElementById("missing").classList.toggle("bad", missing > 0);
-    this.say(status.message || SENTENCES[status.state] || "", Boolean(status.message));
+    const calm = status.refining ? "The last projection is there; the rotation centre is being refined with all of them." : SENTENCES[status.state];
+    this.say(status.message || calm || "", Boolean(status.message));
     this.tick();
   }
 
@@ -132,11 +133,15 @@ export class TopLine {
     document.title = this.title(status);
   }
 
+  /** What a tab that is not looked at should tell: the state first, then how far, then which scan. */
   title(status) {
-    if (!status.run_uid) return "tomolive";
+    if (!this.linked) return "Not connected · tomolive";
+    if (!status.run_uid) return "Waiting · tomolive";
+    const [sign, name] = STATES[status.state] ?? ["?", status.state];
+    const scanning = status.state === "projections" && status.frames_planned;
+    const percent = scanning ? ` ${Math.floor((100 * status.frames_received) / status.frames_planned)} %` : "";
     const scan = status.scan_id === null ? status.run_uid.slice(0, 8) : `scan ${status.scan_id}`;
-    const done = status.frames_planned ? `${Math.floor((100 * status.frames_received) / status.frames_planned)} % · ` : "";
-    return `${status.state === "projections" ? done : `${STATES[status.state]?.[1] ?? ""} · `}${scan} · tomolive`;
+    return `${status.message ? "▲" : sign} ${name}${percent} · ${scan} · tomolive`;
   }
 
   /** Seconds until the planned end at the pace of the last few seconds; null while nobody can know. */

@@ -1,65 +1,174 @@
-// Small plots over the projections: whether this scan is worth going on with.
+// Small plots that answer "should I stop this scan?": each number over the projections, and the line that it must not cross.
 
 import { number } from "./units.js";
 
-const INSET = { left: 2, right: 2, top: 4, bottom: 3 };
+/* global uPlot */
 
-/** Where a point lies on a plot: [x, y] shares of its width and height, y up from zero. */
-export function scales(points, frames) {
-  const values = points.map(([, value]) => value);
-  const low = Math.min(0, ...values);
-  const high = Math.max(...values, low + 1e-9) * 1.08;
-  const last = Math.max(1, (frames ?? 0) - 1, points.at(-1)[0]);
-  return ([frame, value]) => [frame / last, (value - low) / (high - low)];
+const FOOT_PX = 13;
+
+/**
+ * @typedef {object} Trend
+ * @property {string} name
+ * @property {string} units
+ * @property {[number, number | null][]} points
+ * @property {string} warning
+ * @property {number | null} low
+ * @property {number | null} high
+ * @property {string} over "projection", or "degrees"
+ */
+
+/** What a plot spans: all points, the threshold if it is near, and zero where values cannot be below it. */
+export function span(/** @type {Trend} */ { points, low, high }) {
+  const values = points.map(([, value]) => value).filter((value) => Number.isFinite(value));
+  if (!values.length) return [0, 1];
+  let [least, most] = [Math.min(0, ...values), Math.max(...values)];
+  if (low !== null) least = Math.min(least, low);
+  if (high !== null) most = Math.max(most, high);
+  const room = (most - least || 1) * 0.08;
+  return [least < 0 ? least - room : least, most + room];
+}
+
+/** What is said of the newest value: "0.52"; "▲ 0.01, below 0.4"; of what is over: "▲ projections 60 to 69 saw hardly any beam". */
+export function verdict(/** @type {Trend} */ { points, low, high, warning }) {
+  const value = points.at(-1)?.[1];
+  if (value === undefined || value === null) return { words: warning || "–", bad: Boolean(warning) };
+  const beyond = low !== null && value < low ? `, below ${number(low)}` : high !== null && value > high ? `, above ${number(high)}` : "";
+  if (beyond) return { words: `▲ ${number(value)}${beyond}`, bad: true };
+  return warning ? { words: `▲ ${warning}`, bad: true } : { words: number(value), bad: false };
+}
+
+class Plot {
+  constructor() {
+    const figure = document.createElement("figure");
+    figure.className = "trend";
+    figure.innerHTML = '<figcaption><h3></h3><output></output></figcaption><div class="plot" role="img" tabindex="0"></div>';
+    this.figure = figure;
+    this.title = figure.querySelector("h3");
+    this.output = figure.querySelector("output");
+    this.box = figure.querySelector(".plot");
+    this.plot = null;
+    this.trend = null;
+    new ResizeObserver(() => this.plot?.setSize(this.size)).observe(this.box);
+  }
+
+  get size() {
+    return { width: Math.max(40, this.box.clientWidth), height: Math.max(24, this.box.clientHeight) };
+  }
+
+  update(/** @type {Trend} */ trend, planned, wanted) {
+    this.trend = trend;
+    const { words, bad } = verdict(trend);
+    this.title.textContent = trend.name;
+    this.figure.title = trend.warning;
+    this.words = words;
+    if (!this.reading) this.output.textContent = words;
+    this.figure.classList.toggle("bad", bad);
+    const label = `${trend.name} over ${trend.over === "degrees" ? "the angle" : "the projections"}: ${words} ${trend.units}. ${trend.warning}`;
+    if (this.box.getAttribute("aria-label") !== label) this.box.setAttribute("aria-label", label);
+    this.last = Math.max(1, trend.over === "degrees" ? wanted : (planned ?? 1) - 1, trend.points.at(-1)?.[0] ?? 1);
+    const data = [trend.points.map(([at]) => at), trend.points.map(([, value]) => value)];
+    if (this.plot) this.plot.setData(data);
+    else this.plot = new uPlot(this.options(), data, this.box);
+  }
+
+  options() {
+    const color = (name) => getComputedStyle(this.figure).getPropertyValue(name);
+    return {
+      ...this.size,
+      legend: { show: false },
+      padding: [4, 2, FOOT_PX, 2],
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+      scales: { x: { time: false, range: () => [0, this.last] }, y: { range: () => span(this.trend) } },
+      axes: [{ show: false }, { show: false }],
+      series: [{}, { stroke: () => color(this.figure.classList.contains("bad") ? "--bad" : "--accent"), width: 1.5, points: { show: false } }],
+      hooks: { draw: [(plot) => this.drawThresholds(plot, color("--warn")), (plot) => this.drawEnds(plot, color("--quiet"))], setCursor: [(plot) => this.read(plot)] },
+    };
+  }
+
+  /** Below the plot, where it begins and ends. */
+  drawEnds({ ctx, bbox }, color) {
+    const ratio = window.devicePixelRatio || 1;
+    const end = this.trend.over === "degrees" ? `${number(this.last, 4)}°` : number(this.last, 6);
+    ctx.font = `${10.5 * ratio}px system-ui, sans-serif`;
+    ctx.textBaseline = "bottom";
+    ctx.fillStyle = color;
+    for (const [words, align, x] of [["0", "left", bbox.left], [end, "right", bbox.left + bbox.width]]) {
+      ctx.textAlign = align;
+      ctx.fillText(words, x, bbox.top + bbox.height + FOOT_PX * ratio);
+    }
+  }
+
+  drawThresholds(plot, color) {
+    const { ctx, bbox } = plot;
+    for (const threshold of [this.trend.low, this.trend.high]) {
+      if (threshold === null) continue;
+      const y = Math.round(plot.valToPos(threshold, "y", true)) + 0.5;
+      ctx.save();
+      ctx.beginPath();
+      ctx.setLineDash([4, 3]);
+      ctx.strokeStyle = color;
+      ctx.lineWidth = window.devicePixelRatio || 1;
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
+      ctx.restore();
+    }
+  }
+
+  /** Under the pointer: which projection, and its value. */
+  read(plot) {
+    const index = plot.cursor.idx;
+    this.reading = index !== null && index !== undefined && plot.cursor.left >= 0;
+    const point = this.reading ? this.trend.points[index] : null;
+    this.output.textContent = point ? `${this.trend.over === "degrees" ? `${number(point[0], 4)}°` : point[0]}: ${number(point[1])}` : this.words;
+  }
 }
 
 export class Trends {
-  constructor(section) {
+  constructor(/** @type {HTMLElement} */ section) {
     this.section = section;
-    this.canvas = section.querySelector("canvas");
-    this.trend = null;
-    new ResizeObserver(() => this.draw()).observe(this.canvas);
+    /** @type {Map<string, Plot>} */
+    this.plots = new Map();
+    this.status = null;
   }
 
-  update(status) {
-    [this.trend] = status.trends ?? [];
-    this.frames = status.frames_planned;
-    const { trend, section } = this;
-    const last = trend?.points.at(-1);
-    section.querySelector("h3").textContent = trend?.name ?? "Transmission";
-    section.querySelector("output").textContent = last ? `${number(last[1])}${trend.units === "counts" ? " counts" : ""}` : "–";
-    section.querySelector(".alarm").hidden = !trend?.warning;
-    const words = last ? `${trend.name} over the projections, now ${number(last[1])} ${trend.units}. ${trend.warning}` : "No projections yet";
-    if (this.canvas.getAttribute("aria-label") !== words) this.canvas.setAttribute("aria-label", words);
-    this.draw();
+  /** How many projections and degrees there will be. */
+  state(status) {
+    this.status = status;
+    this.showWorkers(status.workers);
   }
 
-  draw() {
-    const { canvas, trend } = this;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
-    canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio));
-    const context = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
-    const width = canvas.width - (INSET.left + INSET.right) * ratio;
-    const height = canvas.height - (INSET.top + INSET.bottom) * ratio;
-    const floor = canvas.height - INSET.bottom * ratio;
-    context.strokeStyle = style.getPropertyValue("--edge");
-    context.lineWidth = ratio;
-    context.beginPath();
-    context.moveTo(0, floor + 0.5);
-    context.lineTo(canvas.width, floor + 0.5);
-    context.stroke();
-    if (!trend?.points.length) return;
-    const share = scales(trend.points, this.frames);
-    context.beginPath();
-    trend.points.forEach((point, i) => {
-      const [x, y] = share(point);
-      context[i ? "lineTo" : "moveTo"](INSET.left * ratio + x * width, floor - y * height);
-    });
-    context.strokeStyle = style.getPropertyValue(trend.warning ? "--bad" : "--accent");
-    context.lineWidth = 1.6 * ratio;
-    context.lineJoin = "round";
-    context.stroke();
+  update(/** @type {Trend[]} */ trends) {
+    for (const [name, plot] of this.plots) {
+      if (trends.some((trend) => trend.name === name)) continue;
+      plot.plot?.destroy();
+      plot.figure.remove();
+      this.plots.delete(name);
+    }
+    this.section.hidden = !trends.length && !(this.status?.workers.length > 1);
+    for (const trend of trends) {
+      if (!this.plots.has(trend.name)) {
+        const plot = new Plot();
+        this.plots.set(trend.name, plot);
+        this.section.querySelector(".workers").before(plot.figure);
+      }
+      this.plots.get(trend.name).update(trend, this.status?.frames_planned, this.status?.coverage_wanted ?? 180);
+    }
+  }
+
+  /** Who works on which rows, when there is more than one. */
+  showWorkers(workers) {
+    const box = this.section.querySelector(".workers");
+    box.hidden = workers.length < 2;
+    if (box.hidden) return;
+    const words = workers.map(({ name, rows, done, state }) => `${name}: rows ${rows[0]}–${rows[1] - 1}, ${done} projections, ${state}`);
+    if (box.dataset.words === words.join("\n")) return;
+    box.dataset.words = words.join("\n");
+    box.querySelector("ul").replaceChildren(...words.map((text, i) => {
+      const item = document.createElement("li");
+      item.textContent = text;
+      item.classList.toggle("bad", workers[i].state !== "working");
+      return item;
+    }));
   }
 }

@@ -20,6 +20,11 @@ export function seconds(value) {
   return `${Math.floor(value / 3600)} h ${Math.floor((value % 3600) / 60)} min`;
 }
 
+/** The time of day of a Unix time: 14:03. */
+export function clock(unix) {
+  return new Date(unix * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+}
+
 /** Half-open ranges as people write them: "17, 40–41". */
 export function ranges(list, most = Infinity) {
   const words = list.slice(0, most).map(([first, last]) => (last - first === 1 ? `${first}` : `${first}–${last - 1}`));
