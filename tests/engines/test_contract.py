@@ -195,7 +195,7 @@ def test_a_big_document_arrives_or_is_refused_with_the_reason(
     with caplog.at_level(logging.ERROR):
         publish(address, run)
     small = [document for document in run if document[0] != "event"]
-    expected = run if getattr(broker, "takes_big", True) else small
+    expected = run if broker.takes_big else small
     wait_for(lambda: len(listener.of_run(run)) >= len(expected))
     assert [doc["uid"] for _, doc in listener.of_run(run)] == [doc["uid"] for _, doc in expected]
     if expected is run:

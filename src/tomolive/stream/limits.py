@@ -30,6 +30,17 @@ def check_head(head: bytes | bytearray | memoryview) -> None:
     """
     if len(head) > HEAD_BYTES:
         raise CodecError(f"a document of {len(head)} bytes beside its arrays; {HEAD_BYTES} may be: {_ADVICE}")
+    check_containers(head)
+
+
+def check_containers(head: bytes | bytearray | memoryview) -> None:
+    """Return if the MessagePack ``head`` holds few lists and mappings, however long its text and bytes are.
+
+    Raises
+    ------
+    CodecError
+        with the limit and what to do.
+    """
     if len(head) <= CONTAINERS:
         return
     head = bytes(head)
