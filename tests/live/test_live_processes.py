@@ -133,3 +133,23 @@ def test_a_hub_that_is_not_there(tmp_path, free_port):
     address = f"tcp://127.0.0.1:{free_port}"
     done = tomolive("live", "--hub", address, "--root", str(tmp_path), "--results", str(tmp_path / "results"))
     assert_one_line(done, address, "tomolive hub")
+
+
+def test_two_cameras_by_two_workers(tmp_path, services):
+    """`tomolive live --workers 2`: both cameras of a scan are reconstructed, each about its own centre."""
+    page = services.start("live", live(tmp_path, services, "--workers", "2", "--page", ANY)).fields["page"]
+    assert simulate(tmp_path, services, "--cameras", "2") == 0
+    deadline = time.monotonic() + 120
+    while (state := httpx.get(page + "api/state").json())["state"] != "finished":
+        assert time.monotonic() < deadline, state
+        time.sleep(0.2)
+    assert state["cameras"] == ["camera", "camera2"]
+    assert {worker["done"] for worker in state["workers"]} == {60}
+    run = state["run_uid"]
+    for folder, columns in ((tmp_path / "results", 64), (tmp_path / "results" / "camera2", 32)):
+        while not (folder / run / "summary.json").exists():
+            assert time.monotonic() < deadline, list(folder.iterdir())
+            time.sleep(0.2)
+        summary = json.loads((folder / run / "summary.json").read_text())
+        assert summary["center"] == pytest.approx(0.487 * columns, abs=0.3)
+        assert tifffile.imread(folder / run / "xy.tif").shape == (columns, columns)

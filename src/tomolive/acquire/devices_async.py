@@ -276,11 +276,28 @@ class AsyncBeamline:
     camera: Camera
     encoder: Encoder
     comparator: PositionComparator
+    second: Camera | None = None
+    """Another camera, which looks at the same sample at the same time."""
     classic: ClassVar[bool] = False
 
+    @property
+    def cameras(self) -> list[Camera]:
+        """All cameras, the main one first."""
+        return [self.camera, *([self.second] if self.second else [])]
 
-def async_beamline(scene: Scene, paths: PathProvider, *, jitter: float = 0.0, seed: int = 0) -> AsyncBeamline:
-    """Return connected devices; the RunEngine must exist, because they live in its loop."""
+
+def async_beamline(
+    scene: Scene,
+    paths: PathProvider,
+    *,
+    jitter: float = 0.0,
+    seed: int = 0,
+    second_scene: Scene | None = None,
+) -> AsyncBeamline:
+    """Return connected devices; the RunEngine must exist, because they live in its loop.
+
+    With ``second_scene`` there is a second camera, ``camera2``, which sees that.
+    """
     from ophyd_async.core import init_devices
 
     line = TriggerLine()
@@ -289,4 +306,5 @@ def async_beamline(scene: Scene, paths: PathProvider, *, jitter: float = 0.0, se
         camera = Camera(scene, paths, stage.look, line)
         encoder = Encoder(paths, stage.look, line)
         comparator = PositionComparator(stage.rotation.set, line, jitter, seed)
-    return AsyncBeamline(stage, camera, encoder, comparator)
+        camera2 = Camera(second_scene, paths, stage.look, line) if second_scene else None
+    return AsyncBeamline(stage, camera, encoder, comparator, camera2)

@@ -124,8 +124,9 @@ def tomo_fly(
         seconds between documents while frames are taken.
     """
     stage, camera = beamline.stage, beamline.camera
+    cameras = [camera] if beamline.classic else beamline.cameras
     start = _start(
-        "tomo_fly", scan, camera.image_key, beamline.encoder.angle_key, [camera, beamline.encoder], md
+        "tomo_fly", scan, camera.image_key, beamline.encoder.angle_key, [*cameras, beamline.encoder], md
     )
     take, turn = (_series_classic, _turn_classic) if beamline.classic else (_series, _turn)
 
@@ -177,14 +178,15 @@ def _series(beamline: Any, stream: str, number: int, period: float, flush_period
     """Take frames on the camera's own clock, into a file of their own."""
     from ophyd_async.core import TriggerInfo
 
-    camera = beamline.camera
+    cameras = beamline.cameras
 
-    @bpp.stage_decorator([camera])
+    @bpp.stage_decorator(cameras)
     def inner() -> Plan:
-        yield from bps.prepare(camera, TriggerInfo(number_of_events=number, livetime=period), wait=True)
-        yield from bps.declare_stream(camera, name=stream, collect=True)
-        yield from bps.kickoff(camera, wait=True)
-        yield from bps.collect_while_completing([camera], [camera], flush_period, stream)
+        for camera in cameras:
+            yield from bps.prepare(camera, TriggerInfo(number_of_events=number, livetime=period), wait=True)
+        yield from bps.declare_stream(*cameras, name=stream, collect=True)
+        yield from bps.kickoff_all(*cameras, wait=True)
+        yield from bps.collect_while_completing(cameras, cameras, flush_period, stream)
 
     if number:
         yield from inner()
@@ -196,7 +198,7 @@ def _turn(beamline: Any, stream: str, scan: Scan, flush_period: float) -> Plan:
 
     from tomolive.acquire.stage_async import Trajectory
 
-    detectors, comparator = [beamline.camera, beamline.encoder], beamline.comparator
+    detectors, comparator = [*beamline.cameras, beamline.encoder], beamline.comparator
     edges = TriggerInfo(
         number_of_events=len(scan.angles), trigger=DetectorTrigger.EXTERNAL_EDGE, livetime=scan.period
     )

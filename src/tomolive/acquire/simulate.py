@@ -7,7 +7,7 @@ from itertools import count as count_from
 from pathlib import Path
 from typing import Any, Literal
 
-from tomolive.acquire.phantom import porous_sample
+from tomolive.acquire.phantom import Phantom, porous_sample
 from tomolive.acquire.plans import Plan, Scan, half_turn, tomo_fly, tomo_step
 from tomolive.acquire.scene import Scene, SimulatedScene
 from tomolive.acquire.session import NumberedFiles, Outcome, ScanFolder, Session, new_scan_folder
@@ -38,8 +38,12 @@ class Simulation:
     """Of noise, beam and bad columns; the next scan takes the next seed."""
     style: Style = "async"
     plan: Literal["fly", "step"] = "fly"
+    cameras: Literal[1, 2] = 1
+    """The second one is half as wide and high, and sees the same stone; fly scans of ophyd-async only."""
 
     def __post_init__(self) -> None:
+        if self.cameras == 2 and (self.style, self.plan) != ("async", "fly"):
+            raise ScanError("two cameras take fly scans with ophyd-async devices only")
         if self.rows < 1 or self.columns < 16:
             raise ScanError(f"the camera must have 1 x 16 pixels or more, got {self.rows} x {self.columns}")
         if not self.rate > 0:
@@ -56,8 +60,8 @@ class Simulation:
 def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Plan:
     """Return a plan for one scan whose files go into ``folder``; a RunEngine must exist."""
     s = simulation
-    phantom = porous_sample(s.rows, s.columns, s.axis)
-    scene = SimulatedScene(phantom, s.rows, s.columns, s.axis, seed)
+    scene, phantom = _scene(s.rows, s.columns, s.axis, seed)
+    second = _scene(s.rows // 2, s.columns // 2, s.axis / 2, seed + 1)[0] if s.cameras == 2 else None
     scan = Scan(
         half_turn(s.projections),
         s.darks,
@@ -79,11 +83,24 @@ def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Pla
         },
     )
     plan = tomo_fly if s.plan == "fly" else tomo_step
-    devices = beamline(s.style, scene, folder.path, jitter=JITTER, seed=seed)
+    devices = beamline(s.style, scene, folder.path, jitter=JITTER, seed=seed, second_scene=second)
     return plan(devices, scan, {"scan_id": folder.number, "sample": {"name": "porous stone"}})
 
 
-def beamline(style: Style, scene: Scene, folder: Path, *, jitter: float = 0.0, seed: int = 0) -> Any:
+def _scene(rows: int, columns: int, axis: float, seed: int) -> tuple[SimulatedScene, Phantom]:
+    phantom = porous_sample(rows, columns, axis)
+    return SimulatedScene(phantom, rows, columns, axis, seed), phantom
+
+
+def beamline(
+    style: Style,
+    scene: Scene,
+    folder: Path,
+    *,
+    jitter: float = 0.0,
+    seed: int = 0,
+    second_scene: Scene | None = None,
+) -> Any:
     """Return the devices of one style, writing into ``folder``; a RunEngine must exist."""
     if style == "classic":
         from tomolive.acquire.devices_classic import classic_beamline
@@ -91,7 +108,7 @@ def beamline(style: Style, scene: Scene, folder: Path, *, jitter: float = 0.0, s
         return classic_beamline(scene, folder, jitter=jitter, seed=seed)
     from tomolive.acquire.devices_async import async_beamline
 
-    return async_beamline(scene, NumberedFiles(folder), jitter=jitter, seed=seed)
+    return async_beamline(scene, NumberedFiles(folder), jitter=jitter, seed=seed, second_scene=second_scene)
 
 
 def run_simulation(

@@ -28,6 +28,8 @@ from tomolive import service
               help="ophyd-async (StreamDatum) or classic ophyd (Datum).")  # fmt: skip
 @click.option("--plan", default="fly", show_default=True, type=click.Choice(["fly", "step"]),
               help="Turn at constant speed, or stop for each projection.")  # fmt: skip
+@click.option("--cameras", default=1, show_default=True, type=click.IntRange(1, 2),
+              help="The second sees the same stone, with half the rows and columns.")  # fmt: skip
 @click.option(
     "--count", default=1, show_default=True, type=click.IntRange(0), help="Scans; 0: again and again."
 )
