@@ -153,6 +153,9 @@ class LiveSettings(Section):
         description="folder of that temporary file, with room for the largest scan; "
         "default: the system's folder for such files",
     )
+    analysis: tuple[str, ...] = Field(
+        default=(), description="analyses of your own: names of entry points, or module:function"
+    )
     corrections: CorrectionSettings = CorrectionSettings()
     quality: QualitySettings = QualitySettings()
 

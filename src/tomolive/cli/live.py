@@ -32,6 +32,8 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for slices.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
 @click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
+@click.option("--analysis", "analyses", multiple=True, metavar="MODULE:FUNCTION",
+              help="Analyse what is reconstructed with a function of your own (repeat).")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), metavar="N",
               help="Have N processes reconstruct, each a band of rows of each camera.")  # fmt: skip
 @click.option("--dask", metavar="tcp://HOST:8786", help="Have the workers of a Dask cluster do it.")
@@ -51,6 +53,7 @@ def live(
     results: Path | None,
     center: float | None,
     filter_name: str | None,
+    analyses: tuple[str, ...],
     workers: int | None,
     dask: str | None,
     start: str,
@@ -62,7 +65,7 @@ def live(
 
     When a scan ends its three slices are in a folder named by its uid.
     """
-    settings = _settings(config, address, mounts, roots, results, center, filter_name)
+    settings = _settings(config, address, mounts, roots, results, center, filter_name, analyses)
     service.setup_logging(verbose or settings.log.verbose, settings.log.format)
     page = page or settings.page.listen
     token = token or _token_in(settings.page.token_file)
@@ -182,6 +185,7 @@ def _settings(
     results: Path | None,
     center: float | None,
     filter_name: str | None,
+    analyses: tuple[str, ...] = (),
 ) -> Settings:
     """Return the settings with what the command line says on top."""
     settings = Settings.load(config)
@@ -191,6 +195,7 @@ def _settings(
     if roots:
         files["roots"] = tuple(str(root.expanduser().absolute()) for root in roots)
     given = {"center": center, "filter": filter_name, "results": str(results) if results else None}
+    given["analysis"] = analyses or None
     return settings.model_copy(
         update={
             "hub": settings.hub.model_copy(

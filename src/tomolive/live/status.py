@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tomolive.config import LiveSettings
+from tomolive.live import analysis
 from tomolive.live.run import Scan, in_words
 from tomolive.live.snapshot import Change, Status, Trend
 from tomolive.live.tomogram import Tomogram
@@ -25,6 +26,8 @@ class Watched:
     fresh: bool = False
     """Projections have come that no picture holds."""
     lag: float | None = None
+    lags: list[float] = field(default_factory=list)
+    """All of them, seconds."""
     to_final: float | None = None
     words: list[str] = field(default_factory=list)
     """The newest problems."""
@@ -40,10 +43,18 @@ class Watched:
     """All projections are there, and the centre is being refined."""
     ended: bool = False
     """Nothing more is awaited; its results are written once its centre is refined."""
-    early_asked: float = 0.0
+    early_asked: float = 60.0
     """Degrees at which its centre was last asked for before two projections were opposite."""
     candidates: tuple[float, ...] = ()
     candidate_scores: tuple[float, ...] = ()
+    findings: list[analysis.Finding] = field(default_factory=list)
+    """Of the user's own analyses, oldest first."""
+
+    def note_lag(self, seconds: float) -> float:
+        """Note how old the newest projection was when a picture showed it."""
+        self.lag, self.fresh = seconds, False
+        self.lags.append(seconds)
+        return seconds
 
     def tell(self, problem: str) -> None:
         """Have the status tell of a problem, and of the few before it."""
@@ -66,6 +77,7 @@ def status_of(
         return Status(updated=time.time(), filter=settings.filter, corrections=settings.corrections)
     scan, tomogram = watched.scan, watched.tomogram
     trends = tomogram.trends(now=scan.closed) if tomogram else ()
+    trends += analysis.trends(watched.findings)
     return Status(
         state=scan.state,
         run_uid=scan.run_uid,

@@ -19,6 +19,7 @@ from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.analysing import ScanAnalyses
 from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.estimates import Estimates
@@ -40,6 +41,7 @@ SILENCE_S = 60.0
 SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
+_PAUSE_S = 0.05
 _APART = 10
 """Flats between which at least so many projections have come were taken at different times."""
 
@@ -90,6 +92,7 @@ class LiveReconstruction:
     ) -> None:
         self._dispatcher = dispatcher
         self._wishes = Wishes(controls, settings or LiveSettings())
+        self._analyses = ScanAnalyses(self._wishes.settings.analysis)
         self._looks = Looks()
         self._looked: frozenset[str] = frozenset()
         self._publication = Publication(store)
@@ -106,7 +109,7 @@ class LiveReconstruction:
         self._shown: Watched | None = None
         """The scan whose pictures are shown: the current one, or the one before until its first picture."""
         self._refining: list[Watched] = []
-        """Scans that have ended, and whose centre is being refined."""
+        """Scans that have ended, and whose centre is being refined or whose last findings are awaited."""
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -122,6 +125,10 @@ class LiveReconstruction:
             for watched in list(self._refining):
                 self._estimates.wait_for_centre(watched)
             self._estimates.close()
+            while self._refining:
+                time.sleep(_PAUSE_S)
+                self._write_analysed()
+            self._analyses.close()
             # What the page showed last is what stays on disk.
             self._results.write_stale(quiet=0.0)
 
@@ -240,11 +247,21 @@ class LiveReconstruction:
             self._publish()
 
     def _write(self, watched: Watched) -> None:
-        """Write the results of a scan, now or once its centre is refined."""
-        if watched.refining:
+        """Write the results of a scan, now or once its centre is refined and it has been analysed."""
+        if watched.refining or self._analyses.is_awaited(watched):
             self._refining.append(watched)
         elif watched.scan.takes_projections:
+            self._analyses.poll([*self._known(), watched])
             self._results.write(watched)
+
+    def _write_analysed(self) -> bool:
+        """Take what analyses have found, and write results that waited for it; return whether any came."""
+        ready = [w for w in self._refining if not w.refining and not self._analyses.is_awaited(w)]
+        found = self._analyses.poll(self._known())
+        for watched in ready:
+            self._refining.remove(watched)
+            self._write(watched)
+        return found
 
     def _finish(self, watched: Watched) -> None:
         """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
@@ -280,6 +297,7 @@ class LiveReconstruction:
     def _be_final(self, watched: Watched) -> None:
         """Show slices that are those of all projections of a scan, and note how long they took."""
         self._estimates.judge(watched, last=True)
+        self._analyses.see_slices(watched, final=True)
         if watched is self._current:
             self._publish()
         if watched.announced is not None and watched.to_final is None:
@@ -357,6 +375,7 @@ class LiveReconstruction:
             watched.fresh = self._publication.redraw = True
             if watched is self._current:
                 self._estimates.look(watched)
+            self._analyses.see_projections(watched, len(batch.array))
 
     # -- wishes ---------------------------------------------------------------------------------------------
 
@@ -403,7 +422,7 @@ class LiveReconstruction:
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        answered = self._estimates.poll()
+        answered = self._estimates.poll() | self._write_analysed()
         granted = self._wishes.grant(self._grant)
         looked = self._wishes.looked_at - self._looked
         if granted or answered or looked or self._publication.is_due:
@@ -422,9 +441,10 @@ class LiveReconstruction:
             with self._may_fail(shown):
                 self._publication.draw(shown.tomogram, self._looks)
             if self._publication.redraw and shown.fresh and shown.announced is not None:
-                shown.lag, shown.fresh = time.monotonic() - shown.announced, False
-                metrics.LIVE_LAG.set(shown.lag)
-        self._publication.publish(status_of(current, self._wishes.settings, self._silence))
+                metrics.LIVE_LAG.set(shown.note_lag(time.monotonic() - shown.announced))
+                self._analyses.see_slices(shown)
+        more = self._looks.notes(shown.tomogram.volume_shape) if shown and shown.tomogram else ()
+        self._publication.publish(status_of(current, self._wishes.settings, self._silence, more))
         self._wishes.shown()
 
 

@@ -1,0 +1,285 @@
+"""The user's own analyses: real processes that are slow, crash, raise, or cannot be imported."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tomolive.live.analysis import Analyses, Finding, Problem, events, trends
+from tomolive.live.analysis_input import AnalysisInput
+
+PATIENCE_S = 60
+EXAMPLE = Path(__file__).parents[2] / "examples" / "count_bubbles" / "bubbles.py"
+
+MODULES = {
+    "good": """
+import os
+def mean(seen):
+    return {"mean": seen.arrays["xy"].mean(), "pid": os.getpid()}
+""",
+    "slow": """
+import time
+def wait(seen):
+    time.sleep(0.5)
+    return {"degrees": seen.coverage_deg}
+""",
+    "stuck": """
+import time
+def forever(seen):
+    time.sleep(3600)
+""",
+    "raising": """
+def fail(seen):
+    if seen.coverage_deg < 90:
+        raise ValueError("too early")
+    return {"ok": 1}
+""",
+    "dying": """
+import os
+def die(seen):
+    if seen.coverage_deg < 90:
+        os.abort()
+    return {"ok": 1}
+""",
+    "hopeless": """
+import os
+def die(seen):
+    os._exit(3)
+""",
+    "broken": """
+raise RuntimeError("no licence")
+""",
+    "wordy": """
+def words(seen):
+    print("hello")
+    return {"what": "a word"}
+""",
+    "counting": """
+import time
+def count(seen):
+    time.sleep(0.2)
+    return {"first": seen.numbers[0], "mean": seen.arrays["projections"].mean()}
+count.on = "projections"
+""",
+}
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Start analyses from the modules above; no process is left when the test ends."""
+    for name, text in MODULES.items():
+        (tmp_path / f"{name}_analysis.py").write_text(text)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    )
+    running = []
+
+    def start(*names):
+        running.append(Analyses([f"{n.partition(':')[0]}_analysis:{n.partition(':')[2]}" for n in names]))
+        return running[-1]
+
+    yield start
+    for analyses in running:
+        processes = [one._process for one in analyses._all]
+        analyses.close()
+        assert all(p is None or p.poll() is not None for p in processes)
+
+
+def slices(degrees, *, final=False, run="run"):
+    """The slices of a scan under way."""
+    images = {plane: np.full((16, 16), degrees, "f4") for plane in ("xy", "xz", "yz")}
+    return AnalysisInput("slices", run, images, coverage_deg=degrees, final=final)
+
+
+def wait_for(condition):
+    """Poll until something is true, and return it."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def collect(analyses, count=1, kind=object):
+    """Wait for so many findings or problems."""
+    found = []
+
+    def enough():
+        found.extend(one for one in analyses.take() if isinstance(one, kind))
+        return len(found) >= count
+
+    wait_for(enough)
+    return found
+
+
+def test_an_analysis_sees_slices_and_its_numbers_come_back(started):
+    """In another process, as plain numbers, with the degrees that they are of."""
+    analyses = started("good:mean")
+    wait_for(lambda: analyses.wants("slices"))
+    analyses.offer(slices(30.0))
+    [found] = collect(analyses, kind=Finding)
+    assert (found.run_uid, found.at, found.over, found.final) == ("run", 30.0, "degrees", False)
+    assert found.values["mean"] == 30
+    assert found.values["pid"] != os.getpid()
+    assert not analyses.wants("projections")
+
+
+def test_a_slow_analysis_sees_the_newest_slices_only(started):
+    """Of twenty offered while it works, it sees the first, the last, and none in between; nothing waits."""
+    analyses = started("slow:wait")
+    wait_for(lambda: analyses.wants("slices"))
+    began = time.monotonic()
+    for degrees in range(20):
+        analyses.offer(slices(float(degrees)))
+        time.sleep(0.005)
+    analyses.offer(slices(180.0, final=True))
+    analyses.offer(slices(1.0, run="next"))
+    assert time.monotonic() - began < 5
+    found = wait_for(lambda: collect(analyses, 3, Finding))
+    assert [f.at for f in found][-2:] == [180.0, 1.0]
+    assert len(found) <= 4
+    assert [f.final for f in found][-2:] == [True, False]
+
+
+def test_one_that_never_ends_harms_nothing(started):
+    """Others go on; closing does not wait for it."""
+    analyses = started("stuck:forever", "good:mean")
+    wait_for(lambda: all(one.kind for one in analyses._all))
+    for degrees in (10.0, 20.0, 30.0):
+        analyses.offer(slices(degrees))
+        assert collect(analyses, kind=Finding)[0].at == degrees
+    assert analyses.is_busy_with("run")
+    began = time.monotonic()
+    analyses.close()
+    assert time.monotonic() - began < 30
+
+
+def test_one_that_raises_says_so_once_and_goes_on(started):
+    """The problem names the error and the line; later slices are analysed."""
+    analyses = started("raising:fail")
+    wait_for(lambda: analyses.wants("slices"))
+    analyses.offer(slices(10.0))
+    [problem] = collect(analyses, kind=Problem)
+    assert "ValueError: too early" in problem.text
+    assert "raising_analysis.py, line 4" in problem.text
+    wait_for(lambda: not analyses.is_busy_with("run"))
+    analyses.offer(slices(20.0))
+    wait_for(lambda: not analyses.is_busy_with("run"))
+    analyses.offer(slices(100.0))
+    found = collect(analyses)
+    assert [type(one) for one in found] == [Finding]
+
+
+def test_one_that_crashes_is_started_again(started):
+    """An abort of its process costs that one picture."""
+    analyses = started("dying:die")
+    wait_for(lambda: analyses.wants("slices"))
+    analyses.offer(slices(10.0))
+    [problem] = collect(analyses, kind=Problem)
+    assert "died (SIGABRT), 1 of 3 times in a row; it is started again" in problem.text
+    wait_for(lambda: analyses.wants("slices"))
+    analyses.offer(slices(100.0))
+    assert collect(analyses, kind=Finding)[0].values == {"ok": 1}
+
+
+def test_one_that_always_crashes_is_given_up(started):
+    """After three times in a row; what is offered then is not kept for it."""
+    analyses = started("hopeless:die")
+    problems = []
+    for _ in range(3):
+        wait_for(lambda: analyses.wants("slices"))
+        analyses.offer(slices(10.0))
+        problems += collect(analyses, kind=Problem)
+    assert "exit code 3" in problems[0].text
+    assert "given up" in problems[-1].text
+    assert not analyses.wants("slices")
+    wait_for(lambda: not analyses.is_busy_with("run"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("broken:never", "RuntimeError: no licence"),
+        ("good:missing", "has no attribute 'missing'"),
+        ("nowhere:at_all", "No module named 'nowhere_analysis'"),
+        ("good:__name__", "must be a function"),
+    ],
+)
+def test_one_that_cannot_be_loaded_says_why(started, name, why):
+    """A module that raises at import, no such function, no such module, no function: told, and given up."""
+    analyses = started(name)
+    [problem] = collect(analyses, kind=Problem)
+    assert "cannot be loaded" in problem.text
+    assert why in problem.text
+    assert not analyses.wants("slices")
+
+
+def test_what_is_no_number_is_refused_by_name(started):
+    """A dict of words is not a result; printing is no harm."""
+    analyses = started("wordy:words")
+    wait_for(lambda: analyses.wants("slices"))
+    analyses.offer(slices(10.0))
+    [problem] = collect(analyses, kind=Problem)
+    assert "'what' is 'a word'" in problem.text
+
+
+def test_projections_wait_in_a_short_queue_and_those_left_out_are_counted(started):
+    """Twenty batches at once for one that takes its time: what fits is analysed in order, the rest told."""
+    analyses = started("counting:count")
+    wait_for(lambda: analyses.wants("projections"))
+    for first in range(0, 200, 10):
+        block = np.full((10, 4, 4), first, "f4")
+        numbers = np.arange(first, first + 10)
+        analyses.offer(AnalysisInput("projections", "run", {"projections": block}, numbers=numbers))
+    wait_for(lambda: not analyses.is_busy_with("run"))
+    found = analyses.take()
+    seen = [f for f in found if isinstance(f, Finding)]
+    [problem] = [f for f in found if isinstance(f, Problem)]
+    assert 8 <= len(seen) <= 10
+    assert [f.values["first"] for f in seen] == sorted(f.values["first"] for f in seen)
+    assert all(f.values["mean"] == f.values["first"] and f.over == "projection" for f in seen)
+    assert analyses._all[0].dropped == 200 - 10 * len(seen)
+    assert "some projections are left out" in problem.text
+
+
+def test_numbers_become_trends_and_events():
+    """One plot for each number, over degrees; events that all have the same keys."""
+    found = [
+        Finding("mine:count", "run", {"n": n, "d": 0.5}, at, "degrees", at == 180, 0.1)
+        for n, at in ((3.0, 90.4), (4.0, 180))
+    ]
+    assert [(t.name, t.points, t.over) for t in trends(found)] == [
+        ("count: n", ((90, 3.0), (180, 4.0)), "degrees"),
+        ("count: d", ((90, 0.5), (180, 0.5)), "degrees"),
+    ]
+    rows = events(found)
+    assert len(rows) == 4
+    assert rows[2] == {
+        "analysis": "mine:count", "number": "n", "value": 4.0, "at": 180, "over": "degrees", "final": True
+    }  # fmt: skip
+
+
+def test_the_example_counts_and_sizes_bubbles(tmp_path, monkeypatch):
+    """Seven holes of known size in a disc, with noise: counted by its own process, sized to a tenth."""
+    rng = np.random.default_rng(4)
+    y, x = np.indices((256, 256)) - 127.5
+    image = (np.hypot(x, y) < 100).astype("f4")
+    for place, radius in zip(rng.permutation(9)[:7], (6, 7, 8, 9, 10, 11, 12), strict=True):
+        row, column = divmod(int(place), 3)
+        image[np.hypot(x - 48 * (column - 1), y - 48 * (row - 1)) < radius] = 0
+    image += rng.normal(0, 0.05, image.shape).astype("f4")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(EXAMPLE.parent), os.environ.get("PYTHONPATH")]))
+    )
+    analyses = Analyses(["bubbles:count_bubbles"])
+    try:
+        wait_for(lambda: analyses.wants("slices"))
+        analyses.offer(AnalysisInput("slices", "run", {"xy": image}, pixel_size_um=2.0))
+        [found] = collect(analyses)
+    finally:
+        analyses.close()
+    assert isinstance(found, Finding)
+    assert found.values["bubbles"] == 7
+    assert found.values["mean diameter"] == pytest.approx(2 * 2 * 9, rel=0.1)
