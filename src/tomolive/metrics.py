@@ -19,6 +19,7 @@ HUB_DENIED = Counter("tomolive_hub_denied", "peers that were refused")
 HUB_JOURNAL_BYTES = Gauge("tomolive_hub_journal_bytes", "size of the journal")
 HUB_JOURNAL_DOCUMENTS = Gauge("tomolive_hub_journal_documents", "documents in the journal")
 HUB_LAG = Gauge("tomolive_hub_cursor_lag", "documents that a named cursor is behind", ["cursor"])
+HUB_CURSORS_EXPIRED = Counter("tomolive_hub_cursors_expired", "named cursors that nobody used for too long")
 HUB_SPOOLED = Gauge("tomolive_hub_spooled", "documents that a connected Publisher still holds", ["publisher"])
 HUB_STOCK_LOST = Counter(
     "tomolive_hub_stock_lost", "documents known to be lost to RemoteDispatchers of bluesky that took none"

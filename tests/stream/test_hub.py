@@ -102,7 +102,7 @@ def test_a_name_alone_brings_no_document_twice(hub, publishing, listen, make_run
         wait_for(lambda: len(before.documents) == len(run))
         hub.stop()
         kept = tmp_path / "journal" / "cursors.json"
-        ((epoch, _),) = json.loads(kept.read_text()).values()
+        ((epoch, *_),) = json.loads(kept.read_text()).values()
         kept.write_text(json.dumps({"archive": [epoch, 3]}))
         hub.start()
         wait_for(lambda: bool(hub.hub.exchange.consumers))

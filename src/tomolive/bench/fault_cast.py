@@ -197,6 +197,11 @@ class Cast:
             time.sleep(0.05)
 
     @property
+    def address(self) -> str:
+        """Where Publishers and consumers connect."""
+        return self._address
+
+    @property
     def _address(self) -> str:
         return f"tcp://{self._native}"
 

@@ -249,7 +249,7 @@ def disk(folder: Path, documents: int, rate: float, room: int, say: Say = print)
     outcome = Disk(limited_by="tmpfs" if os.geteuid() == 0 else "RLIMIT_FSIZE")
     small = folder / "small"
     small.mkdir()
-    with _mounted(small, room), _theatre(folder, "disk", journal=small / "journal") as cast:
+    with small_disk(small, room), _theatre(folder, "disk", journal=small / "journal") as cast:
         cast.start_hub()
         cast.start_consumer("consumer")
         cast.wait_until(lambda: cast.health().get("consumers"), "the arrival of the consumer")
@@ -275,7 +275,7 @@ def disk(folder: Path, documents: int, rate: float, room: int, say: Say = print)
 
 
 @contextmanager
-def _mounted(folder: Path, size: int) -> Iterator[None]:
+def small_disk(folder: Path, size: int) -> Iterator[None]:
     """Have a small file system at ``folder``, if we are root."""
     if os.geteuid() != 0:
         yield

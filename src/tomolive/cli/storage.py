@@ -17,7 +17,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 @click.group()
 def journal() -> None:
-    """Check or repair a hub's journal while no hub has it open."""
+    """Look at a hub's journal; check or repair it while no hub has it open."""
 
 
 @journal.command("check")
@@ -55,6 +55,20 @@ def journal_repair(folder: Path, yes: bool) -> None:
         click.confirm(f"Give up {lost} documents?", abort=True)
     inspection.repair(folder)
     click.echo(f"repaired; {lost} documents are lost, the damaged files are kept as *.damaged")
+
+
+@journal.command("cursors")
+@click.argument("folder", type=FOLDER)
+def journal_cursors(folder: Path) -> None:
+    """Show who reads the journal in FOLDER, how far each has come, and when it was last there."""
+    from tomolive.stream import cursors
+
+    found = cursors.look(folder)
+    for name, cursor in sorted(found.items()):
+        days = (time.time() - cursor.used) / 86400
+        click.echo(f"{name}  next document {cursor.position.offset}  last used {days:.1f} days ago")
+    if not found:
+        click.echo("no cursors")
 
 
 def _faults(report: "Report") -> list[str]:

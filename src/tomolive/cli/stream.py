@@ -29,6 +29,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--keep-days", type=click.FloatRange(min=0, min_open=True), help="Let go of documents older than this."
 )
+@click.option(
+    "--cursor-days", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True,
+    help="Forget how far a consumer has come that was not seen for so long.",
+)  # fmt: skip
 @click.option("--keys", type=FOLDER, help="Folder of the hub's keys, made by `tomolive keys server`.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without keys.")
 @config_option
@@ -42,6 +46,7 @@ def hub(
     fsync: Literal["always", "interval", "never"] | None,
     keep_size: str | None,
     keep_days: float | None,
+    cursor_days: float,
     keys: Path | None,
     insecure: bool,
     config: Path | None,
@@ -71,6 +76,7 @@ def hub(
             fsync=fsync or defaults.fsync,
             keep_bytes=None if keep_size is None else parse_size(keep_size),
             keep_seconds=None if keep_days is None else keep_days * 86400,
+            cursor_seconds=cursor_days * 86400,
         )
     )
     try:

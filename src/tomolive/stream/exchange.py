@@ -7,19 +7,18 @@ goes.
 
 import logging
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from tomolive.errors import DocumentError, JournalError
 from tomolive.stream import messages, records
 from tomolive.stream.codec import decode, encode
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.index import Batch
-from tomolive.stream.journal import Journal, Reader
+from tomolive.stream.journal import Journal
 from tomolive.stream.limits import TOGETHER_BYTES, check_head
 from tomolive.stream.messages import ProtocolError
+from tomolive.stream.peers import ConsumerPeer, Counts, Limits, PublisherPeer, Refusal, Reply, Rights
 from tomolive.stream.protocol import WINDOW_BYTES
 from tomolive.stream.sparing import SparingFilter
 from tomolive.stream.validate import check
@@ -32,97 +31,6 @@ _CHUNK_DOCUMENTS = 512
 _CHUNK_BYTES = 512 << 10
 _LONGEST_REASON = 2000
 _LONGEST_UID = 200
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one peer may ask of the hub."""
-
-    largest: int = 64 << 20
-    """Bytes of a record."""
-    peers: int = 1000
-    """Connections that may be open."""
-    cursors: int = 1000
-    """Names of consumers that are remembered."""
-    credit_documents: int = 1 << 16
-    credit_bytes: int = 256 << 20
-
-
-@dataclass(frozen=True)
-class Rights:
-    """What a peer may do."""
-
-    publish: bool = True
-    consume: bool = True
-
-
-class Reply(NamedTuple):
-    """A message for one peer."""
-
-    peer: bytes
-    head: bytes
-    records: bytes = b""
-
-
-class Refusal(NamedTuple):
-    """A document that was not accepted."""
-
-    document: str
-    uid: str
-    reason: str
-    source: str
-
-
-@dataclass
-class Counts:
-    """What has happened since the hub started."""
-
-    documents_in: int = 0
-    documents_out: int = 0
-    duplicates: int = 0
-    refused: int = 0
-    denied: int = 0
-
-
-@dataclass
-class PublisherPeer:
-    """A connected Publisher."""
-
-    publisher: bytes
-    name: str
-    accepted: int
-    """Number of the last document that was taken, in the journal or gathered."""
-    seen: float
-    waiting: int = 0
-    """Documents in its spool."""
-    owed: bool = False
-    """The next commit acknowledges ``accepted``."""
-    unanswered: int = 0
-    """Bytes that came since the last acknowledgements went out."""
-
-
-@dataclass
-class ConsumerPeer:
-    """A connected consumer."""
-
-    name: str
-    reader: Reader
-    documents: int
-    size: int
-    done: int
-    """It has acknowledged the documents before this offset."""
-    seen: float
-    lost: int = 0
-    """To be told with the next delivery."""
-    under_way: deque[tuple[int, int]] = field(default_factory=deque)
-    """(offset after the last document, bytes) of each delivery."""
-    bytes_under_way: int = 0
-
-    def credit(self) -> tuple[int, int]:
-        """Return the documents and bytes that may be sent now."""
-        if not self.under_way:
-            return self.documents, self.size
-        return self.documents - (self.reader.offset - self.done), self.size - self.bytes_under_way
 
 
 class Exchange:
@@ -361,7 +269,7 @@ class Exchange:
             now,
         )
         place = messages.Position(self.journal.epochs.current, offset)
-        if message.name and message.position is not None:  # a hub that was killed had not saved it
+        if message.name and message.position is not None:  # it may be further than what has reached the hub
             self.cursors.set(message.name, place)
         self._reply(peer, messages.Subscribed(place, self.journal.head, lost))
 
@@ -441,6 +349,11 @@ class Exchange:
         self.publishers.pop(peer, None)
         if known := self.consumers.pop(peer, None):
             known.reader.close()
+
+    @property
+    def named_consumers(self) -> set[str]:
+        """The names of those that are connected."""
+        return {known.name for known in self.consumers.values() if known.name}
 
     def forget_silent(self, now: float) -> None:
         """Drop the peers that have said nothing for long."""

@@ -1,5 +1,6 @@
 """The hub: sockets around the exchange and the journal, in one thread."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,9 +15,10 @@ from tomolive import metrics
 from tomolive.errors import AddressError, DocumentError
 from tomolive.stream import stock
 from tomolive.stream.cursors import Cursors
-from tomolive.stream.exchange import Counts, Exchange, Limits, Refusal, Reply, Rights
+from tomolive.stream.exchange import Exchange
 from tomolive.stream.journal import Fsync, Journal
 from tomolive.stream.keys import ZAP_ENDPOINT, Keyring
+from tomolive.stream.peers import Counts, Limits, Refusal, Reply, Rights
 from tomolive.stream.sidelog import SideLog
 from tomolive.stream.sockets import Address, bind, notice_silence
 from tomolive.stream.sparing import SparingFilter
@@ -33,7 +35,7 @@ _MESSAGES_A_PEER = 8
 _IDLE_MS = 250
 _STOCK_FULL_MS = 10
 _STUCK_SECONDS = 10.0
-_SAVE_SECONDS = 0.5
+_SAVE_SECONDS = 5.0
 _CHORES_SECONDS = 1.0
 _ALL = Rights()
 
@@ -53,6 +55,8 @@ class HubSettings:
     fsync: Fsync = "interval"
     keep_bytes: int | None = None
     keep_seconds: float | None = None
+    cursor_seconds: float = 90 * 86400.0
+    """A cursor that nobody has used for so long is forgotten."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -76,11 +80,17 @@ class Hub:
             keep_bytes=settings.keep_bytes,
             keep_seconds=settings.keep_seconds,
         )
+        self._cursor_seconds = settings.cursor_seconds
         self._stop = threading.Event()
         self._lags: dict[str, int] = {}
         self._context = zmq.Context()
         try:
             self._cursors = Cursors(settings.journal)
+        except BaseException:
+            self._context.term()
+            self.journal.close()
+            raise
+        try:
             self.exchange = Exchange(
                 self.journal,
                 self._cursors,
@@ -90,6 +100,7 @@ class Hub:
             self._bind(settings)
         except BaseException:
             self._context.destroy(linger=0)
+            self._cursors.close()
             self.journal.close()
             raise
         self._save_due = self._chores_due = 0.0
@@ -154,7 +165,18 @@ class Hub:
             "documents": self.journal.head,
             "publishers": len(self.exchange.publishers),
             "consumers": len(self.exchange.consumers),
+            "cursors": self._describe_cursors(),
             "lag": dict(self._lags),
+        }
+
+    def _describe_cursors(self) -> dict[str, dict[str, float]]:
+        ages = self._cursors.ages()
+        return {
+            name: {
+                "behind": self.journal.head - position.offset,
+                "unused_seconds": round(ages.get(name, 0.0)),
+            }
+            for name, position in self._cursors.items()
         }
 
     def stop(self) -> None:
@@ -179,6 +201,7 @@ class Hub:
         if self._stock_out in ready:
             self._drain(self._stock_out, self._stock_feed.hear)
         self.exchange.commit()
+        self._cursors.keep()
         more = self.exchange.deliver()
         self.exchange.acknowledge()  # behind the deliveries: someone waits for these
         self._send()
@@ -190,6 +213,7 @@ class Hub:
             self._chores_due = now + _CHORES_SECONDS
             self.exchange.forget_silent(now)
             self.journal.retain()
+            self._expire()
             self._measure()
         return more
 
@@ -253,6 +277,12 @@ class Hub:
 
     # ---- chores
 
+    def _expire(self) -> None:
+        for name in self._cursors.expire(self._cursor_seconds, self.exchange.named_consumers):
+            metrics.HUB_CURSORS_EXPIRED.inc()
+            with contextlib.suppress(KeyError):
+                metrics.HUB_LAG.remove(name)
+
     def _measure(self) -> None:
         counts, before = self.exchange.counts, self._counted
         metrics.HUB_IN.inc(counts.documents_in - before.documents_in)
@@ -275,7 +305,7 @@ class Hub:
         """Let go of sockets and journal; safe to call twice."""
         if self._context.closed:
             return
-        self._cursors.save()
+        self._cursors.close()
         self._context.destroy(linger=200)
         self.journal.close()
 

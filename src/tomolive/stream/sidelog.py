@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from tomolive.stream.exchange import Refusal
+from tomolive.stream.peers import Refusal
 
 log = logging.getLogger(__name__)
 
