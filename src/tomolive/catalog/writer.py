@@ -6,9 +6,14 @@ request (50 to 150 ms) for each event.
 """
 
 import sys
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from bluesky_tiled_plugins.writing.consolidators import CONSOLIDATOR_REGISTRY, HDF5Consolidator, Patch
+from bluesky_tiled_plugins.writing.consolidators import (
+    CONSOLIDATOR_REGISTRY,
+    ConsolidatorBase,
+    HDF5Consolidator,
+    Patch,
+)
 from bluesky_tiled_plugins.writing.tiled_writer import _RunWriter
 
 from tomolive import __version__
@@ -19,7 +24,7 @@ GIVEN_UP = "given_up"
 """Key in :data:`MARK` that says why the run is not written any more."""
 
 Document = dict[str, Any]
-_HDF5 = "application/x-hdf5"
+_HDF5, _ZARR = "application/x-hdf5", "application/x-zarr"
 
 
 class RunWriter(_RunWriter):
@@ -41,13 +46,14 @@ class RunWriter(_RunWriter):
         self._assets_sent: dict[str, int] = {}
 
     def get_sres_node(self, sres_uid: str, desc_uid: str | None = None) -> tuple[Any, Any]:
-        """Have HDF5 files described by `AnnouncedFrames`, here and in no other writer of this process."""
-        stock = CONSOLIDATOR_REGISTRY[_HDF5]
-        CONSOLIDATOR_REGISTRY[_HDF5] = AnnouncedFrames
+        """Have files described by classes of ours, here and in no other writer of this process."""
+        stock = dict(CONSOLIDATOR_REGISTRY)
+        CONSOLIDATOR_REGISTRY.update({_HDF5: AnnouncedFrames, _ZARR: ZarrArray})
         try:
             return super().get_sres_node(sres_uid, desc_uid)
         finally:
-            CONSOLIDATOR_REGISTRY[_HDF5] = stock
+            CONSOLIDATOR_REGISTRY.clear()
+            CONSOLIDATOR_REGISTRY.update(stock)
 
     def stream_datum(self, doc: Document) -> None:
         """Keep until the next flush."""
@@ -127,6 +133,17 @@ class AnnouncedFrames(HDF5Consolidator):
         shape, chunk = self.datum_shape, self.chunk_shape
         flat = "multiplier" in self._sres_parameters or (len(chunk) or 3) == len(shape)
         return shape[0] if shape and flat else 1
+
+
+class ZarrArray(ConsolidatorBase):
+    """An array in a folder, which upstream has no class for; Tiled's server reads it."""
+
+    supported_mimetypes: ClassVar[set[str]] = {_ZARR}
+    default_asset_role = "data_uri"
+
+    def __init__(self, stream_resource: Any, descriptor: Any) -> None:
+        super().__init__(stream_resource, descriptor)
+        self.assets[0].is_directory = True
 
 
 def _as_slice(ranges: list[list[int]]) -> str | list[int]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "journal": "tomolive.cli.storage:journal",
     "keys": "tomolive.cli.keys:keys",
     "live": "tomolive.cli.live:live",
+    "reconstruct": "tomolive.cli.reconstruct:reconstruct",
     "replay": "tomolive.cli.replay:replay",
     "simulate": "tomolive.cli.simulate:simulate",
     "status": "tomolive.cli.status:status",
@@ -37,7 +38,8 @@ def group() -> None:
 EXTRAS = {
     "bluesky": "acquire", "ophyd": "acquire", "ophyd_async": "acquire",
     "tiled": "catalog", "bluesky_tiled_plugins": "catalog", "databroker": "catalog",
-    "distributed": "dask", "zarr": "formats", "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
+    "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
+    "zarr": "formats", "distributed": "dask",
 }  # fmt: skip
 """Package -> the extra of tomolive that brings it."""
 

@@ -183,7 +183,12 @@ def load_rules(path: Path) -> Rules:
 
 
 def choose(rules: Sequence[Rules], start: Mapping[str, Any]) -> Rules | None:
-    """Return the first rule set that matches the start document, or None: no tomography scan."""
+    """Return the first rule set that matches the start document, or None: no tomography scan.
+
+    What tomolive made of a scan is none, whatever the rules of a beamline match.
+    """
+    if lookup(start, "tomolive.raw_run") is not None:
+        return None
     return next((rule for rule in rules if rule.why(start)), None)
 
 
