@@ -1,14 +1,21 @@
 """The user's own analyses: real processes that are slow, crash, raise, or cannot be imported."""
 
+import json
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from tomolive.config import LiveSettings
 from tomolive.live.analysis import Analyses, Finding, Problem, events, trends
 from tomolive.live.analysis_input import AnalysisInput
+from tomolive.live.controls import Controls
+from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.worker import LiveReconstruction
+from tomolive.recon import normalize
 
 PATIENCE_S = 60
 EXAMPLE = Path(__file__).parents[2] / "examples" / "count_bubbles" / "bubbles.py"
@@ -67,13 +74,18 @@ count.on = "projections"
 
 
 @pytest.fixture
-def started(tmp_path, monkeypatch):
-    """Start analyses from the modules above; no process is left when the test ends."""
+def modules(tmp_path, monkeypatch):
+    """Make the modules above importable for processes that are started."""
     for name, text in MODULES.items():
         (tmp_path / f"{name}_analysis.py").write_text(text)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     )
+
+
+@pytest.fixture
+def started(modules):
+    """Start analyses from the modules above; no process is left when the test ends."""
     running = []
 
     def start(*names):
@@ -242,6 +254,66 @@ def test_projections_wait_in_a_short_queue_and_those_left_out_are_counted(starte
     assert all(f.values["mean"] == f.values["first"] and f.over == "projection" for f in seen)
     assert analyses._all[0].dropped == 200 - 10 * len(seen)
     assert "some projections are left out" in problem.text
+
+
+def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, monkeypatch):
+    """A whole scan with a good, a stuck, a crashing and a broken analysis: the scan is as without them."""
+    monkeypatch.setattr("tomolive.live.analysing._PATIENCE_S", 4.0)
+    monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
+    names = ("good_analysis:mean", "stuck_analysis:forever", "hopeless_analysis:die", "broken_analysis:never")
+    scan, store = scan_of.Scan(), SnapshotStore()
+    analyses = []
+
+    def all_have_begun():
+        wait_for(lambda: all(one.kind for one in analyses[:3]))
+
+    worker = LiveReconstruction(
+        scan_of.Feeder([all_have_begun, *scan.whole()]),
+        store,
+        Controls(),
+        results=tmp_path,
+        settings=LiveSettings(center=21.5, analysis=names),
+    )
+    analyses += worker._analyses._analyses._all
+    worker.run()
+    assert all(one._process.poll() is not None for one in analyses)
+    status = store.latest.status
+    assert status.frames_received == 60
+    assert "Analysis broken_analysis:never cannot be loaded: RuntimeError: no licence" in status.message
+    assert "Analysis hopeless_analysis:die died" in status.message
+    summary = json.loads((tmp_path / scan.uid / "summary.json").read_text())
+    found = [row for row in summary["analysis"] if row["number"] == "mean"]
+    assert [row["final"] for row in found][-1]
+    assert found[-1]["value"] == pytest.approx(tifffile.imread(summary["slices"]["xy"]).mean(), rel=1e-4)
+    [trend] = [t for t in status.trends if t.name == "mean: mean"]
+    assert trend.points[-1] == (180, pytest.approx(found[-1]["value"]))
+
+
+def test_projections_are_shown_corrected(modules, tmp_path, scan_of):
+    """What an analysis of projections sees are line integrals of the newest batch."""
+    scan, store = scan_of.Scan(), SnapshotStore()
+    analyses = []
+
+    def has_begun():
+        wait_for(lambda: analyses[0].kind)
+
+    def has_looked():
+        wait_for(lambda: not analyses[0].is_busy_with(scan.uid))
+
+    worker = LiveReconstruction(
+        scan_of.Feeder([has_begun, *scan.opening, *scan.level("darks"), *scan.level("flats"),
+                        *scan.turn(0, 10), has_looked, scan.run.stop()]),
+        store, Controls(), results=tmp_path,
+        settings=LiveSettings(center=21.5, analysis=("counting_analysis:count",)),
+    )  # fmt: skip
+    analyses += worker._analyses._analyses._all
+    worker.run()
+    summary = json.loads((tmp_path / scan.uid / "summary.json").read_text())
+    first = next(row for row in summary["analysis"] if row["number"] == "mean")
+    expected = normalize(
+        scan.counts[: int(first["at"]) + 1], scan.sample.level("flats", 3), scan.sample.level("darks", 3)
+    )
+    assert first["value"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
 def test_numbers_become_trends_and_events():

@@ -4,8 +4,10 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from tomolive.live import analysis
 from tomolive.live.output import write_results
 from tomolive.live.run import Scan
 from tomolive.live.status import Watched
@@ -63,7 +65,11 @@ class Results:
                 tomogram.finish()
             slices = tomogram.slices(watched.positions) if tomogram else {}
             summary = summarize(scan, tomogram, watched.to_final, watched.positions)
+            if watched.lags:
+                summary["lag_s"] = {"median": median(watched.lags), "most": max(watched.lags)}
             summary["changes"] = [asdict(change) for change in watched.changes]
+            if watched.findings:
+                summary["analysis"] = analysis.events(watched.findings)
             path = write_results(self._folder, summary, slices, title=_title(scan, summary))
             log.info("results of run %s are in %s", scan.run_uid, path.parent)
         except Exception as error:
