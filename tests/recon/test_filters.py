@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tomolive.recon.correct import flat_field, line_integrals
 from tomolive.recon.filters import FILTERS, WINDOWS, filter_bands, filter_rows
 
 
@@ -48,3 +49,15 @@ def test_a_row_goes_on_with_its_edges():
     np.testing.assert_allclose(
         filter_rows(row)[0], filter_rows(written_out)[0, 4000:4060], atol=5e-4 * np.abs(row).max()
     )
+
+
+def test_correcting_and_filtering_in_one_pass_is_doing_both():
+    """The same bands as by line integrals and filter, dead pixels and an incomplete band of rows included."""
+    rng = np.random.default_rng(6)
+    counts = rng.integers(0, 900, (3, 40, 70), dtype=np.uint16)
+    flat = rng.integers(0, 1000, (40, 70)).astype("f8")
+    field = flat_field(flat, np.full((40, 70), 50.0))
+    for rows in ((0, 16), (16, 40)):
+        part = slice(*rows)
+        apart = filter_bands(line_integrals(counts[:, part], field.part(part)), "cosine")
+        np.testing.assert_allclose(correct_and_filter(counts, field, rows, "cosine"), apart, atol=1e-6)

@@ -4,7 +4,7 @@ Detector rows are independent of each other in planes along the axis, and lines 
 share the work without sharing a pixel, and the result does not depend on their number.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -97,7 +97,7 @@ class PlaneSet:
 
     def add(
         self,
-        filtered: list[Pixels],
+        filtered: Sequence[Pixels],
         angles: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
         center: float,
@@ -105,11 +105,16 @@ class PlaneSet:
     ) -> None:
         """Add filtered projections at ``angles`` (n,), times ``weights`` (n,), to all planes or some.
 
-        ``filtered`` holds an array for each band of rows, (n, columns + 3, rows of the band).
+        ``filtered`` holds an array for each band of rows, (n, columns + 3, rows of the band); it may make
+        them as they are asked for.
         """
+        places = list(self if places is None else places)
+        if any(plane == "oblique" for plane, _ in places):
+            # each line of a tilted plane may need every band
+            filtered = run(filtered.__getitem__, range(len(self._bands)), self._threads)
         work: list[Callable[[], None]] = []
         upright = []
-        for place in self if places is None else places:
+        for place in places:
             plane, at = place
             if plane in ("xz", "yz"):
                 upright.append(place)
@@ -121,9 +126,10 @@ class PlaneSet:
                 work += self._tilted(place, filtered, angles, weights, center)
 
         def along(band: int) -> None:
+            one = filtered[band]
             for place in upright:
                 image = self._images[place][band]
-                add_to_upright(filtered[band], weights, angles, center, place[0], place[1][0], image)
+                add_to_upright(one, weights, angles, center, place[0], place[1][0], image)
 
         if upright:
             work += [partial(along, band) for band in range(len(self._bands))]
@@ -149,7 +155,7 @@ class PlaneSet:
     def _tilted(
         self,
         place: Place,
-        filtered: list[Pixels],
+        filtered: Sequence[Pixels],
         angles: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
         center: float,

@@ -1,6 +1,7 @@
 """The projections of a scan as planes need them: kept raw, corrected, filtered as far as memory allows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,11 @@ from tomolive.config import CorrectionSettings
 from tomolive.live.planes import BAND, bands
 from tomolive.live.projections import ProjectionStore
 from tomolive.recon.binning import binned_place, binned_shape
-from tomolive.recon.correct import line_integrals
 from tomolive.recon.filters import GUARDS, check_filter, filter_bands, filter_rows
-from tomolive.recon.flat_field import AnyField, FlatSeries
+from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries
+from tomolive.recon.fused import correct_and_filter
 from tomolive.recon.half_acquisition import widen
+from tomolive.recon.memory import aligned_empty
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.pipeline import context_rows, correct_projections, correct_sinograms
 
@@ -22,6 +24,19 @@ Indices = npt.NDArray[np.intp]
 PIECE = 16
 """Projections that are filtered and drawn at once: a band of them fits the cache."""
 PLAIN = CorrectionSettings()
+
+
+class _Bands(Sequence[Floats]):
+    """Bands that are made when they are asked for."""
+
+    def __init__(self, prepare: Callable[..., Floats], rows: list[tuple[int, int]]) -> None:
+        self._prepare, self._rows = prepare, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, band: Any) -> Any:
+        return self._prepare(self._rows[band])
 
 
 class PreparedProjections:
@@ -176,44 +191,39 @@ class PreparedProjections:
         """Whether the filtered projections of the piece that holds ``first`` are kept in memory."""
         return first - first % PIECE in self._kept
 
-    def bands_of(self, first: int, last: int) -> list[Floats]:
-        """Return filtered projections of one piece, by bands of rows: (n, columns + 3, rows of the band)."""
+    def bands_of(self, first: int, last: int) -> Sequence[Floats]:
+        """Return filtered projections of one piece, by bands of rows: (n, columns + 3, rows of the band).
+
+        A band that is not kept is made anew each time it is asked for: best where it is used, by the thread
+        that then finds it in its cache.
+        """
         begin = first - first % PIECE
         if begin not in self._kept:
             size = PIECE * (self.columns + GUARDS) * self.rows * 4
             if size > self._room:
-                return self._filtered(np.arange(first, last))
+                return _Bands(self._preparation(np.arange(first, last)), bands(self.rows))
             self._room -= size
-            room = [np.empty((PIECE, self.columns + GUARDS, b - a), np.float32) for a, b in bands(self.rows)]
-            self._kept[begin] = room, 0
+            shape = PIECE, self.columns + GUARDS
+            self._kept[begin] = [aligned_empty((*shape, b - a)) for a, b in bands(self.rows)], 0
         kept, filled = self._kept[begin]
         if last - begin > filled:
-            fresh = self._filtered(np.arange(begin + filled, last))
-            for place, band in zip(kept, fresh, strict=True):
-                place[filled : last - begin] = band
+            prepare = self._preparation(np.arange(begin + filled, last))
+            places = [place[filled : last - begin] for place in kept]
+            run(lambda piece: prepare(*piece), zip(bands(self.rows), places, strict=True), self._threads)
             self._kept[begin] = kept, last - begin
         return [band[first - begin : last - begin] for band in kept]
 
-    def _filtered(self, indices: Indices) -> list[Floats]:
+    def _preparation(self, indices: Indices) -> Callable[..., Floats]:
+        """Return what makes a band of some projections, from its rows and where to write it."""
         field = self._field
-        if self.corrections.model_copy(update={"rings": "none"}) == PLAIN and not isinstance(
-            field, FlatSeries
-        ):
-            assert field is not None  # noqa: S101  callers have asked whether it is ready
+        plain = self.corrections.model_copy(update={"rings": "none"}) == PLAIN
+        if plain and isinstance(field, FlatField) and self._axis is None:
             raw = self._store.take(indices)
-
-            def corrected(a: int, b: int) -> Floats:
-                return line_integrals(raw[:, a:b], field.part(slice(a, b)))
-        else:
-            integrals = self.integrals(indices)
-
-            def corrected(a: int, b: int) -> Floats:
-                return integrals[:, a:b]
-
-        def prepare(band: tuple[int, int]) -> Floats:
-            return filter_bands(self._widened(corrected(*band)), self.filter)
-
-        return run(prepare, bands(self.rows), self._threads)
+            return lambda rows, out=None: correct_and_filter(raw, field, rows, self.filter, out=out)
+        integrals = self.integrals(indices)
+        return lambda rows, out=None: filter_bands(
+            self._widened(integrals[:, slice(*rows)]), self.filter, out=out
+        )
 
     def _widened(self, integrals: Floats) -> Floats:
         if self._axis is None:

@@ -20,10 +20,12 @@ import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.filters import GUARDS
-from tomolive.recon.vectors import WIDTH, load, store
+from tomolive.recon.memory import aligned_floats
+from tomolive.recon.vectors import WIDTH, interpolate, load, store
 
 _FLOAT = np.float32
 _TILE = 32
+_MARGIN = 2 * WIDTH
 
 
 def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -77,35 +79,33 @@ def add_to_slice(
     first
         Index y of the first row of ``image``.
     """
-    columns = rows.shape[1] - GUARDS
-    middle = (columns - 1) / 2
+    count, width = rows.shape
+    middle = (width - GUARDS - 1) / 2
     y = first + np.arange(image.shape[0])[:, np.newaxis] - middle
     steps = np.cos(angles)
     starts = center + 1 - middle * steps + y * np.sin(angles)
-    _add_to_slice(rows, starts, steps, image)
+    padded = np.zeros((count, width + 2 * _MARGIN), np.float32)
+    padded[:, _MARGIN:-_MARGIN] = rows
+    _add_to_slice(padded, starts + _MARGIN, steps, image)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def _add_to_slice(rows, starts, steps, image):
+    """Add rows with `_MARGIN` zeros at both ends: a vector may lie across an end of the detector."""
     count, width = rows.shape
-    end = float(width - 2)
     pixels = image.shape[1]
-    below = np.empty(pixels, np.int32)
-    fraction = np.empty(pixels, np.float32)
-    total = np.empty(pixels, np.float32)
+    total = aligned_floats(pixels + WIDTH)
     for y in range(image.shape[0]):
         total[:] = 0
         for a in range(count):
             row, start, step = rows[a], starts[y, a], steps[a]
-            # two loops: the compiler makes vectors of the first one only if the second stays apart
-            for x in range(pixels):
-                position = min(max(start + x * step, 0.0), end)
-                below[x] = np.int32(position)
-                fraction[x] = np.float32(position - np.int32(position))
-            for x in range(pixels):
-                i = np.uint32(below[x])
-                value = row[i]
-                total[x] += value + fraction[x] * (row[i + np.uint32(1)] - value)
+            single = np.float32(step)
+            for x in range(0, pixels, WIDTH):
+                place = start + x * step
+                base = np.int64(min(place, place + (WIDTH - 1) * step))
+                if 0 <= base <= width - 2 * WIDTH:
+                    values = interpolate(row, base, np.float32(place - base), single)
+                    store(total, x, load(total, x) + values)
         for x in range(pixels):
             image[y, x] += total[x]
 

@@ -20,7 +20,15 @@ from tomolive.errors import ReconstructionError
 from tomolive.recon.fastlog import log32
 from tomolive.recon.flat_field import AnyField, Average, FlatField, FlatSeries, flat_field, flat_series
 
-__all__ = ["FLOOR", "FlatField", "FlatSeries", "flat_field", "flat_series", "line_integrals", "normalize"]
+__all__ = [
+    "FLOOR",
+    "FlatField",
+    "FlatSeries",
+    "flat_field",
+    "flat_series",
+    "line_integrals",
+    "normalize",
+]
 
 FLOOR = np.float32(1e-6)
 """Lowest transmission that is believed; -ln of it is 13.8."""
@@ -61,7 +69,7 @@ def line_integrals(
         out = np.empty(projections.shape, np.float32)
     if quantum is None:
         quantum = 1.0 if projections.dtype.kind in "ui" else 0.0
-    counts, half = _native(projections), np.float32(quantum / 2)
+    counts, half = native(projections), np.float32(quantum / 2)
     if isinstance(field, FlatField):
         _correct(counts, field.dark, field.gain, half, out)
         return out
@@ -86,7 +94,7 @@ def _checked_times(times: npt.ArrayLike | None, count: int) -> npt.NDArray[np.fl
     return when
 
 
-def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """Return ``array`` as the kernels are compiled for it: native byte order, a number type they know."""
     if array.dtype.kind not in "uif" or array.dtype.itemsize > 4 or array.dtype == np.float16:
         return np.ascontiguousarray(array, np.float32)
@@ -97,7 +105,7 @@ def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 def _correct(projections, dark, gain, half, out):
     for frame in range(projections.shape[0]):
         for row in range(projections.shape[1]):
-            _correct_row(projections[frame, row], dark[row], gain[row], half, out[frame, row])
+            correct_row(projections[frame, row], dark[row], gain[row], half, out[frame, row])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
@@ -110,25 +118,34 @@ def _correct_between(projections, dark, gain, later, share, half, out):
                 first, second = gain[row, column], later[row, column]
                 sum_of_both = second + share * (first - second)
                 now[column] = first * second / sum_of_both if sum_of_both > np.float32(0) else np.float32(0)
-            _correct_row(projections[frame, row], dark[row], now, half, out[frame, row])
+            correct_row(projections[frame, row], dark[row], now, half, out[frame, row])
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
-def _correct_row(counts, dark, gain, half, line):
+def correct_row(counts, dark, gain, half, line):
+    """Write the line integrals of one row; ``half`` is what a starved pixel is taken to have counted."""
     # Not full fastmath: the compiler must not assume that there are no NaN and no infinities.
     infinite = np.float32(np.inf)
     without = 0
+    # One plain loop for the many pixels that have a value; rows with others are gone through again.
     for column in range(counts.size):
         transmission = (np.float32(counts[column]) - dark[column]) * gain[column]
-        known = (transmission > np.float32(0)) & (transmission < infinite)
-        starved = (
-            (transmission <= np.float32(0)) & (transmission > -infinite) & (gain[column] > np.float32(0))
-        )
-        value = -log32(max(transmission if known else FLOOR, FLOOR))
-        line[column] = value if known else (infinite if starved else np.float32(np.nan))
-        without += not known
+        without += not ((transmission > np.float32(0)) & (transmission < infinite))
+        line[column] = -log32(max(transmission, FLOOR))
     if without:
+        _tell_apart(counts, dark, gain, line)
         _complete(line, gain, half)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tell_apart(counts, dark, gain, line):
+    """Write infinity where a pixel is starved, and NaN where it says nothing."""
+    infinite = np.float32(np.inf)
+    for column in range(counts.size):
+        transmission = (np.float32(counts[column]) - dark[column]) * gain[column]
+        if not (transmission > np.float32(0) and transmission < infinite):
+            starved = transmission > -infinite and gain[column] > np.float32(0)
+            line[column] = infinite if starved and transmission <= np.float32(0) else np.float32(np.nan)
 
 
 @njit(nogil=True, cache=True)

@@ -83,14 +83,10 @@ def filter_bands(
 @njit(nogil=True, cache=True)
 def _filter_rows(rows, kernel, edges, out):
     count, columns = rows.shape
-    begin = kernel.near.size
-    padded = padded_length(columns)
-    lines = aligned_floats((padded + 2 * begin) * WIDTH)
-    filtered = aligned_floats(padded * WIDTH)
-    state = aligned_floats(STATE)
+    lines, filtered, state = scratch(columns, kernel)
     for first in range(0, count, WIDTH):
         last = min(first + WIDTH, count)
-        _to_lanes(rows[first:last], begin, edges, lines)
+        to_lanes(rows[first:last], kernel.near.size, edges, lines)
         convolve(lines, kernel, state, filtered)
         whole = columns - columns % WIDTH if last - first == WIDTH else 0
         flat = out[first:last].reshape(-1)
@@ -104,29 +100,47 @@ def _filter_rows(rows, kernel, edges, out):
 @njit(nogil=True, cache=True)
 def _filter_bands(rows, kernel, edges, out):
     count, height, columns = rows.shape
-    begin = kernel.near.size
-    padded = padded_length(columns)
-    lines = aligned_floats((padded + 2 * begin) * WIDTH)
-    filtered = aligned_floats(padded * WIDTH)
-    state = aligned_floats(STATE)
+    lines, filtered, state = scratch(columns, kernel)
     for number in range(count):
-        out[number, 0] = 0
-        out[number, columns + 1 :] = 0
-        flat = out[number].reshape(-1)
+        clear_guards(out[number])
         for first in range(0, height, WIDTH):
             last = min(first + WIDTH, height)
-            _to_lanes(rows[number, first:last], begin, edges, lines)
+            to_lanes(rows[number, first:last], kernel.near.size, edges, lines)
             convolve(lines, kernel, state, filtered)
-            for column in range(columns):
-                place = (1 + column) * height + first
-                if last - first == WIDTH:
-                    store(flat, place, load(filtered, column * WIDTH))
-                else:
-                    flat[place : place + last - first] = filtered[column * WIDTH :][: last - first]
+            from_lanes(filtered, first, last, out[number])
 
 
 @njit(nogil=True, cache=True)
-def _to_lanes(rows, begin, edges, lines):
+def scratch(columns, kernel):
+    """Return the arrays that `convolve` works with."""
+    padded = padded_length(columns)
+    lines = aligned_floats((padded + 2 * kernel.near.size) * WIDTH)
+    return lines, aligned_floats(padded * WIDTH), aligned_floats(STATE)
+
+
+@njit(nogil=True, cache=True)
+def clear_guards(projection):
+    """Write the zeros that `GUARDS` tells of to (columns + guards, rows)."""
+    projection[0] = 0
+    projection[-2:] = 0
+
+
+@njit(nogil=True, cache=True)
+def from_lanes(filtered, first, last, projection):
+    """Write columns of WIDTH numbers to the rows from first to last of (columns + guards, rows)."""
+    width, height = projection.shape
+    flat = projection.reshape(-1)
+    for column in range(width - GUARDS):
+        place = (1 + column) * height + first
+        if last - first == WIDTH:
+            store(flat, place, load(filtered, column * WIDTH))
+        else:
+            for row in range(last - first):
+                flat[place + row] = filtered[column * WIDTH + row]
+
+
+@njit(nogil=True, cache=True)
+def to_lanes(rows, begin, edges, lines):
     """Write rows (up to WIDTH, columns) as columns of WIDTH numbers, with ``begin`` more at both ends."""
     height, columns = rows.shape
     whole = columns - columns % WIDTH if height == WIDTH else 0

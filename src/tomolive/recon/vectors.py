@@ -28,6 +28,7 @@ WIDTH = 16
 
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INT32 = ir.IntType(32)
+_INTEGERS = ir.VectorType(_INT32, WIDTH)
 
 
 class VectorType(types.Type):
@@ -160,8 +161,46 @@ def _transpose(typing_context, source, at, stride, target, to, target_stride):  
     return types.void(source, index, index, target, index, index), generate
 
 
+@intrinsic
+def _interpolate(typing_context, array, base, first, step):  # noqa: ARG001
+    """Return ``array`` at the places ``base + first + k step``, k < WIDTH, linear between neighbours.
+
+    No place is below ``base``. Places are counted from there, so that float32 is enough for them.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array, base, first, step = arguments
+        array_type = signature.args[0]
+
+        def everywhere(number):
+            start = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
+            return builder.shuffle_vector(start, start, ir.Constant(_INTEGERS, [0] * WIDTH))
+
+        steps = builder.fmul(everywhere(step), ir.Constant(_VECTOR, [float(k) for k in range(WIDTH)]))
+        place = builder.fadd(everywhere(first), steps, flags=("contract",))
+        index = builder.fptosi(place, _INTEGERS)
+        share = builder.fsub(place, builder.sitofp(index, _VECTOR))
+        following = builder.add(index, ir.Constant(_INTEGERS, [1] * WIDTH))
+        below, above = (_pick(context, builder, array_type, array, base, i) for i in (index, following))
+        rise = builder.fmul(share, builder.fsub(above, below), flags=("contract",))
+        return builder.fadd(below, rise, flags=("contract",))
+
+    return vector(array, types.intp, types.float32, types.float32), generate
+
+
+def _pick(context, builder, array_type, array, base, index):
+    """Return ``array[base + index]``."""
+    data = builder.gep(context.make_array(array_type)(context, builder, array).data, [base])
+    picked = ir.Constant(_VECTOR, ir.Undefined)
+    for lane in range(WIDTH):
+        number = builder.load(builder.gep(data, [builder.extract_element(index, _INT32(lane))]))
+        picked = builder.insert_element(picked, number, _INT32(lane))
+    return picked
+
+
 # as kernels call them: without the context that the compiler passes
 load: Callable[..., Any] = _load
 store: Callable[..., Any] = _store
+interpolate: Callable[..., Any] = _interpolate
 splat: Callable[..., Any] = _splat
 transpose: Callable[..., Any] = _transpose
