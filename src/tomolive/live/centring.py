@@ -21,6 +21,8 @@ _MOVED = 0.02
 _ROWS = 128
 _FEW_ROWS = 4
 _EARLY_ROWS = 8
+_EARLY_COLUMNS, _EARLY_ANGLES = 256, 180
+"""What is finer tells no more of a centre that is right to a few columns only."""
 _EARLY_DEG = 90.0
 """Degrees from which on a centre can be found without an opposite pair."""
 _AGREE = 1.0
@@ -139,8 +141,12 @@ class Centring:
         covered = np.degrees(geometry.covered(angles))
         if covered < _EARLY_DEG or projections.rows < 2 or projections.is_widened:
             return None
-        sinograms = projections.sinograms(_spread(projections.rows, _EARLY_ROWS))
-        radians, binning = check_angles(angles), projections.corrections.binning
+        some = slice(None, None, max(1, len(angles) // _EARLY_ANGLES))
+        sinograms = projections.sinograms(_spread(projections.rows, _EARLY_ROWS))[:, some]
+        coarse = max(1, sinograms.shape[2] // _EARLY_COLUMNS)
+        columns = sinograms.shape[2] // coarse * coarse
+        sinograms = sinograms[:, :, :columns].reshape(*sinograms.shape[:2], -1, coarse).mean(axis=3)
+        radians, binning = check_angles(angles)[some], coarse * projections.corrections.binning
         half = len(sinograms) // 2
 
         def ask() -> Found | None:

@@ -64,10 +64,11 @@ def add_to_tilted(
 def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, image):
     count, width, here = turned.shape
     end = float(width - 2)
+    rows_first = np.empty((here, width), np.float32)
     row = np.empty(width, np.float32)
     # one projection at a time: its band stays in the cache for all lines that lie in it
     for a in range(count):
-        one = turned[a]
+        turned_yet = False
         for line in range(image.shape[0]):
             z = heights[line]
             if z < 0 or z > rows - 1:
@@ -79,9 +80,14 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
             share_lower = beneath * weights[a] if 0 <= lower < here else np.float32(0)
             if share_upper == 0 and share_lower == 0:
                 continue
-            upper, lower = min(max(upper, 0), here - 1), min(max(lower, 0), here - 1)
+            if not turned_yet:
+                for column in range(width):
+                    for r in range(here):
+                        rows_first[r, column] = turned[a, column, r]
+                turned_yet = True
+            above, below = rows_first[min(max(upper, 0), here - 1)], rows_first[min(max(lower, 0), here - 1)]
             for column in range(width):
-                row[column] = share_upper * one[column, upper] + share_lower * one[column, lower]
+                row[column] = share_upper * above[column] + share_lower * below[column]
             start, step = starts[line, a], steps[a]
             pixels = image[line]
             for j in range(pixels.size):
