@@ -11,6 +11,7 @@ import numpy as np
 
 from tomolive.demo.folder import Folder
 from tomolive.demo.truth import STOCK_FILTERS, rms_error, stock_slice, true_slice
+from tomolive.demo.volume import compare
 from tomolive.errors import CatalogError
 
 ARCHIVE_TIMEOUT_S = 60.0
@@ -36,6 +37,8 @@ class Report:
     """Its filter: the same, where it has that."""
     scale: float | None = None
     """Largest true attenuation, 1/pixel."""
+    volume: Mapping[str, Any] | None = None
+    """Path, error, seconds after the last frame, and uid of the result of the full volume."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` writes."""
@@ -53,9 +56,12 @@ class Report:
             "slices": self.summary["slices"],
             "slices_png": self.summary.get("slices_png"),
             "seconds_last_frame_to_final": self.summary["seconds_last_frame_to_final"],
+            "lag_s": self.summary.get("lag_s"),
             "catalog": str(self.catalog),
             "open": list(self.opening),
         }
+        if self.volume is not None:
+            values["volume"] = dict(self.volume)
         if self.errors is not None:
             values["center_true"] = self.center_true
             values["errors"] = dict(self.errors)
@@ -79,6 +85,9 @@ class Report:
         ]
         if failure := self.summary.get("failure"):
             lines.append(f"  failed      {failure}")
+        if lag := d["lag_s"]:
+            words = "from the announcement of a frame to its picture"
+            lines.append(f"  lag         {lag['median']:.2f} s, at most {lag['most']:.2f} s, {words}")
         if (seconds := d["seconds_last_frame_to_final"]) is not None:
             lines.append(f"  final       slices {seconds:.2f} s after the last frame")
         if self.errors is not None:
@@ -91,6 +100,12 @@ class Report:
             ]
             stock = f"by scikit-image's iradon, offline, filter {self.stock_filter}"
             lines.append(f"              xy  {self._percent(self.stock_error)}  {stock}")
+        if self.volume is not None:
+            error = self._percent(self.volume["error"])
+            lines.append(f"  volume      {' x '.join(map(str, self.volume['shape']))}, "
+                         f"{self.volume['seconds_after_last_frame']:.1f} s after the last frame")  # fmt: skip
+            lines += [f"              {self.volume['path']}"]
+            lines += [f"              rms error {error}"] if error else []
         if d["slices_png"]:
             lines.append(f"  pictures    {d['slices_png']}")
         lines.append("  open it     " + "\n              ".join(self.opening))
@@ -108,8 +123,12 @@ class Report:
         return "" if error is None or not self.scale else f"{100 * error / self.scale:.3f} %"
 
 
-def make_report(result: Path, folder: Folder, catalog_uri: str) -> Report:
+def make_report(
+    result: Path, folder: Folder, catalog_uri: str, volume: Mapping[str, Any] | None = None
+) -> Report:
     """Read what the live reconstruction wrote to ``result``, and the same run from the catalog.
+
+    ``volume`` is what `tomolive.demo.volume.make_volume` has returned.
 
     Raises
     ------
@@ -128,7 +147,22 @@ def make_report(result: Path, folder: Folder, catalog_uri: str) -> Report:
     }
     if "simulation" in tomography and summary["slices"]:
         report |= _compare(run, tomography, summary)
+    if volume is not None:
+        report["volume"] = _of_volume(run, tomography, volume)
     return Report(**report)
+
+
+def _of_volume(run: Any, tomography: Mapping[str, Any], volume: Mapping[str, Any]) -> dict[str, Any]:
+    error = None
+    if "simulation" in tomography:
+        error, _ = compare(volume, tomography["simulation"])
+    return {
+        "path": volume["path"],
+        "shape": volume["parameters"]["shape"],
+        "result_uid": volume["result_uid"],
+        "error": error,
+        "seconds_after_last_frame": volume["finished"] - run.metadata["stop"]["time"],
+    }
 
 
 def opening_lines(folder: Folder, run_uid: str) -> tuple[str, str, str]:
