@@ -5,6 +5,7 @@ import pytest
 
 from tomolive.recon.correct import flat_field, line_integrals
 from tomolive.recon.filters import FILTERS, WINDOWS, filter_bands, filter_rows
+from tomolive.recon.fused import correct_and_filter
 
 
 def by_fourier_transform(rows, name):

@@ -1,7 +1,7 @@
 """From counts to filtered bands of rows in one pass, while a few rows of a projection are in the cache.
 
-The same numbers as `tomolive.recon.correct.line_integrals` and `tomolive.recon.filters.filter_bands` one after
-the other, but what is between them is never written to memory, which is what either of them waits for.
+The same numbers as by `tomolive.recon.correct.line_integrals` and `tomolive.recon.filters.filter_bands`, but
+what is between them is never written to memory, which is what either of them waits for.
 """
 
 import numpy as np
