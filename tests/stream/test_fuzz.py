@@ -110,4 +110,4 @@ def test_command_tells_what_came_of_it(tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "seed 5" in result.output
-    assert '"hub_ended": false' in figures.read_text()
+    assert '"hubs_ended": 0' in figures.read_text()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tomolive.bench.fault_roles import Arrival, Sink, numbers_in
 from tomolive.errors import TomoliveError
@@ -44,6 +44,18 @@ class Tally:
         self.lost += len(kept - counts.keys())
         self.duplicated += sum(times - 1 for times in counts.values())
         self.out_of_order += sum(after < before for before, after in pairwise(arrived))
+
+
+T = TypeVar("T")
+
+
+def together(tallies: Sequence[T]) -> T:
+    """Add up what was counted side by side."""
+    first, *others = tallies
+    for other in others:
+        for name, count in vars(other).items():
+            setattr(first, name, getattr(first, name) + count)
+    return first
 
 
 class Cast:

@@ -17,6 +17,7 @@ from tomolive.errors import TomoliveError
 
 Say = Callable[[str], object]
 AT_ONCE = 1e9
+_SLOWED_PERCENT = 10.0
 _IP, _MOUNT, _UMOUNT = (shutil.which(name) or name for name in ("ip", "mount", "umount"))
 
 
@@ -41,6 +42,13 @@ class Slow(Tally):
     def slowed_percent(self) -> float:
         """By how much the fast consumer was slower beside the slow one."""
         return 100 * (1 - self.rate_beside / self.rate_alone)
+
+    @property
+    def promise_broken(self) -> str:
+        """What is beyond the figures that are promised; only idle cores can tell."""
+        if self.slowed_percent > _SLOWED_PERCENT:
+            return f"the fast consumer was slowed by {self.slowed_percent:.1f} %, {_SLOWED_PERCENT:g} may be"
+        return ""
 
 
 def slow(folder: Path, documents: int, pause: float, say: Say = print) -> Slow:

@@ -27,6 +27,7 @@ _SCENARIOS = ("kills", "late", "network", "disk", "slow")
 @click.option("--rounds", default=100, show_default=True, help="Of kills.")
 @click.option("--documents", default=10_000, show_default=True, help="Events in each round.")
 @click.option("--kills", default=3, show_default=True, help="Processes killed in each round.")
+@click.option("--jobs", default=1, show_default=True, help="Rounds of kills at a time, each with a hub.")
 @click.option("--cuts", default=4, show_default=True, help="Times that the network is cut.")
 @click.option("--burst", default=200_000, show_default=True, help="Events for the slow consumer.")
 @click.option("--rate", default=4000.0, show_default=True, help="Events a second.")
@@ -39,6 +40,7 @@ def faults(
     rounds: int,
     documents: int,
     kills: int,
+    jobs: int,
     cuts: int,
     burst: int,
     rate: float,
@@ -50,7 +52,7 @@ def faults(
     click.echo(f"seed {seed}")
     echo = click.echo
     scenes: dict[str, Callable[[Path], Tally]] = {
-        "kills": lambda at: fault_kills.run(at, rounds, documents, kills, rate, seed, echo),
+        "kills": lambda at: fault_kills.run(at, rounds, documents, kills, rate, seed, echo, jobs),
         "late": lambda at: fault_scenes.late(at, documents // 2, 1000.0),
         "network": lambda at: fault_scenes.network(at, documents, rate / 4, cuts, 8.0, seed, echo),
         "disk": lambda at: fault_scenes.disk(at, 3 * documents, rate, 150 * documents, echo),
@@ -65,7 +67,14 @@ def faults(
     if json_file:
         figures = {name: asdict(outcome) for name, outcome in outcomes.items()}
         json_file.write_text(json.dumps({"seed": seed, **figures}, indent=2))
-    if not all(outcome.sound for outcome in outcomes.values()):
+    broken = [
+        f"{name}: documents were lost, doubled or disordered" for name, o in outcomes.items() if not o.sound
+    ]
+    if isinstance(slow := outcomes.get("slow"), fault_scenes.Slow) and slow.promise_broken:
+        broken.append(f"slow: {slow.promise_broken}")
+    for promise in broken:
+        click.echo(f"broken: {promise}")
+    if broken or not outcomes:
         sys.exit(1)
 
 

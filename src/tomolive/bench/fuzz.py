@@ -1,6 +1,7 @@
 """``tomolive bench fuzz``: broken and hostile messages on every port of a hub, while a good run passes."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -11,8 +12,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import click
 import numpy as np
 import zmq
 
+from tomolive.bench.fault_cast import together
 from tomolive.bench.transport_roles import RunMaker, peak_memory
 from tomolive.demo.processes import Service, Services
 from tomolive.stream import messages, records, stock
@@ -41,36 +44,53 @@ class Outcome:
     raw_connections: int = 0
     good_documents: int = 0
     unharmed: int = 0
-    hub_ended: bool = False
-    code_was_run: bool = False
+    hubs_ended: int = 0
+    times_code_was_run: int = 0
     peak_memory_mb: float = 0.0
 
     @property
     def sound(self) -> bool:
         """Whether the hub lives, ran nothing, and every good document arrived as it was, in order."""
-        return not (self.hub_ended or self.code_was_run) and self.unharmed == self.good_documents
+        return not (self.hubs_ended or self.times_code_was_run) and self.unharmed == self.good_documents
 
 
 @click.command()
 @click.option(
     "--messages", "count", default=100_000, show_default=True, help="Mutated messages on each port."
 )
+@click.option(
+    "--jobs", default=1, show_default=True, help="Hubs that are attacked side by side; each has a share."
+)
 @click.option("--seed", type=int, help="Repeat an earlier run.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
 )
-def fuzz(count: int, seed: int | None, json_file: Path | None) -> None:
+def fuzz(count: int, jobs: int, seed: int | None, json_file: Path | None) -> None:
     """Send mutated messages to every port of a hub, and count the good documents that pass unharmed."""
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     click.echo(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="tomolive-fuzz-") as folder:
-        outcome = run(Path(folder), count, seed)
+        outcome = run_jobs(Path(folder), count, seed, jobs)
     for name, value in asdict(outcome).items():
         click.echo(f"{name.replace('_', ' '):20} {value}")
     if json_file:
         json_file.write_text(json.dumps({"seed": seed, **asdict(outcome)}, indent=2))
     if not outcome.sound:
         sys.exit(1)
+
+
+def run_jobs(folder: Path, count: int, seed: int, jobs: int) -> Outcome:
+    """Share ``count`` messages for each port between so many processes, each with a hub of its own."""
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        shares = []
+        for number in range(jobs):
+            place = folder / f"job-{number}"
+            place.mkdir()
+            share = count // jobs + (number < count % jobs)
+            shares.append(pool.submit(run, place, share, seed + number))
+        outcomes = [share.result() for share in shares]
+    peak = max(outcome.peak_memory_mb for outcome in outcomes)
+    return replace(together(outcomes), peak_memory_mb=peak)
 
 
 def run(folder: Path, count: int, seed: int) -> Outcome:
@@ -95,9 +115,9 @@ def run(folder: Path, count: int, seed: int) -> Outcome:
                         outcome.raw_connections += 1
             good.finish()
         outcome.good_documents, outcome.unharmed = len(good.sent), good.unharmed()
-        outcome.hub_ended = hub.process.poll() is not None
-        outcome.code_was_run = trace.exists()
-        outcome.peak_memory_mb = 0.0 if outcome.hub_ended else peak_memory(hub.process.pid)
+        outcome.hubs_ended = int(hub.process.poll() is not None)
+        outcome.times_code_was_run = int(trace.exists())
+        outcome.peak_memory_mb = 0.0 if outcome.hubs_ended else peak_memory(hub.process.pid)
     return outcome
 
 

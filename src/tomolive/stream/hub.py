@@ -120,6 +120,7 @@ class Hub:
         notice_silence(self._native, 15)
         self._stock_in = self._context.socket(zmq.SUB)
         self._stock_in.subscribe(b"")
+        self._stock_in.set(zmq.RCVHWM, _MESSAGES_A_PEER)  # ZeroMQ counts messages, and one may be large
         self._stock_out = self._context.socket(zmq.XPUB)
         self._stock_feed = StockFeed(self._stock_out, self.journal)
         for socket in (self._native, self._stock_in):
