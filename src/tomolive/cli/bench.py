@@ -13,6 +13,7 @@ BENCHMARKS = {
     "page": "tomolive.bench.page:page",
     "recon": "tomolive.bench.recon:recon",
     "transport": "tomolive.bench.transport:transport",
+    "volume": "tomolive.bench.volume:volume",
 }
 
 

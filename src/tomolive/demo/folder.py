@@ -42,6 +42,11 @@ class Folder:
         return self.root / "results"
 
     @property
+    def volumes(self) -> Path:
+        """Full volumes, a folder for each run."""
+        return self.root / "volumes"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process."""
         return self.root / "logs"
@@ -74,7 +79,8 @@ class Folder:
             if the folder cannot be made or written.
         """
         try:
-            for part in (self.data, self.journal, self.spool, self.catalog, self.results, self.logs):
+            written = (self.data, self.journal, self.spool, self.catalog, self.results, self.volumes)
+            for part in (*written, self.logs):
                 part.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(

@@ -16,6 +16,7 @@ from typing import Any
 from tomolive.demo.folder import Folder
 from tomolive.demo.processes import Service, ServiceFailedError, Services
 from tomolive.demo.report import Report, make_report
+from tomolive.demo.volume import make_volume
 from tomolive.errors import AddressError, SettingsError
 
 ANY_PORT = "127.0.0.1:0"
@@ -42,6 +43,8 @@ class Plan:
     once: bool = False
     again: bool = False
     """Without ``once``: one scan after another (a demo), or one and then the page stays (a replay)."""
+    volume: Sequence[str] | None = None
+    """Options of ``tomolive reconstruct``, to make the full volume of each scan; None: there is none."""
     keep: int = 20
     """Scans whose image files are kept, when scans are taken again and again."""
 
@@ -121,7 +124,11 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
             before = set(plan.folder.data.iterdir())
             result = running.take(plan.scan(number))
             images.append(set(plan.folder.data.iterdir()) - before)
-            report = make_report(result, plan.folder, running.catalog)
+            volume = None
+            if plan.volume is not None:
+                say("making the volume ...")
+                volume = make_volume(running.services, plan.folder, running.hub, result.name, plan.volume)
+            report = make_report(result, plan.folder, running.catalog, volume)
             say(report.text())
             if json_file is not None:
                 _write_json(json_file, report.as_dict())
@@ -142,8 +149,9 @@ def _running(plan: Plan, say: Say) -> Iterator[Running]:
     folder = plan.folder
     data = str(folder.data)
     with Services(folder.logs) as services:
+        readable = [o for f in (data, folder.results, folder.volumes) for o in ("--readable", str(f))]
         catalog_ = services.begin(
-            "catalog", ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, "--readable", data]
+            "catalog", ["catalog", "--dir", str(folder.catalog), "--listen", ANY_PORT, *readable]
         )
         bind = [part for option in ("--native", "--in", "--out", "--http") for part in (option, ANY_PORT)]
         hub = services.start("hub", ["hub", "--journal", str(folder.journal), *bind]).fields["native"]
