@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from tomolive import __version__
+from tomolive import __version__, service
 from tomolive.cli.lazy import LazyGroup
 from tomolive.errors import TomoliveError
 
@@ -46,6 +46,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line; an expected failure is one line and exit code 2."""
+    service.end_on_signals()
     try:
         group(prog_name="tomolive")
     except TomoliveError as error:

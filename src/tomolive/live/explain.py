@@ -1,46 +1,16 @@
 """How recorded runs would be understood, and why: for whoever connects a beamline."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tomolive.errors import DocumentError, SettingsError
+from tomolive.errors import DocumentError
 from tomolive.live.rules import Rules, shipped_rules
 from tomolive.live.run import Note, Scan
 from tomolive.live.scan import ScanReader
 from tomolive.live.streams import ImageStream
-
-Document = tuple[str, dict[str, Any]]
-
-
-def read_documents(path: Path) -> Iterator[Document]:
-    """Yield the documents of a file of JSON lines: ``[name, doc]`` or ``{"name": name, "doc": doc}`` each.
-
-    Raises
-    ------
-    SettingsError
-        if the file cannot be read.
-    DocumentError
-        with the line, if one is no document.
-    """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _parse(line, f"{path}, line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _parse(line: str, where: str) -> Document:
-    try:
-        match json.loads(line):
-            case [str(name), dict(doc)] | {"name": str(name), "doc": dict(doc)}:
-                return name, doc
-    except json.JSONDecodeError as error:
-        raise DocumentError(f"{where}: not JSON: {error}") from None
-    raise DocumentError(f'{where}: expected ["start", {{...}}] or {{"name": "start", "doc": {{...}}}}')
+from tomolive.stream.recorded import Document
+from tomolive.stream.recorded import read_documents as read_documents
 
 
 def explain(documents: Iterable[Document], rules: Sequence[Rules] | None = None) -> str:

@@ -133,10 +133,15 @@ def _confine_source(path: Path, name: str, confine: Confine, seen: set[tuple[Pat
         trail.close()
 
 
-def confine_links(path: Path, confine: Confine) -> None:
+def confine_links(path: Path, confine: Confine) -> list[tuple[Path, str]]:
     """Check where all the links, virtual datasets and external storage of a file lead, and of those in turn.
 
     For a file that foreign code will open: HDF5 follows them wherever they lead.
+
+    Returns
+    -------
+    list of (Path, str)
+        Each way to another file: the file from which it leads, and what is written there.
 
     Raises
     ------
@@ -145,6 +150,7 @@ def confine_links(path: Path, confine: Confine) -> None:
     NotReadyError
         if a file on the way cannot be read yet.
     """
+    ways: list[tuple[Path, str]] = []
     count, seen = 0, set[Path]()
     ahead = [confine(path)]
     while ahead:
@@ -159,11 +165,22 @@ def confine_links(path: Path, confine: Confine) -> None:
                 if count > _MOST_OBJECTS:
                     raise OutsideRootsError(f"{path} holds too much to see where all of it leads")
                 if isinstance(item, h5py.ExternalLink):
+                    names = [item.filename]
                     ahead += [confine(place) for place in _places(path, item.filename)]
-                elif isinstance(item, h5py.Dataset):
+                else:
                     confine_sources(item, confine)
+                    names = [name for name, _, _ in item.external or ()] + _sources_of(item)
+                    ahead += [confine(path.parent / name) for name in names]
+                ways += [(path, name) for name in names]
         finally:
             trail.close()
+    return list(dict.fromkeys(ways))
+
+
+def _sources_of(dataset: h5py.Dataset) -> list[str]:
+    """Return the names of the other files that a virtual dataset is made of."""
+    names = {source.file_name for source in dataset.virtual_sources()} if dataset.is_virtual else set()
+    return sorted(names - {"."})
 
 
 def _objects(group: h5py.Group) -> Iterator[h5py.Dataset | h5py.ExternalLink]:

@@ -96,12 +96,13 @@ class _SequenceReader:
 
     def sign_of_life(self, frame: int) -> Hashable:
         """Return what changes when the frame's own file does."""
-        return stamp(self._path(frame))
+        return stamp(self.path_of(frame))
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _path(self, frame: int) -> Path:
+    def path_of(self, frame: int) -> Path:
+        """Return the file that holds a frame, not yet confined."""
         path = self._source.path
         if not self._template:
             return path
@@ -110,7 +111,7 @@ class _SequenceReader:
         return path / name.lstrip("/") if path.is_dir() else Path(f"{path}{name}")
 
     def _read_frame(self, frame: int) -> Array:
-        path = self._source.confine(self._path(frame))
+        path = self._source.confine(self.path_of(frame))
         if not path.is_file():
             raise NotReadyError(f"{path} is not there so far", only=True)
         try:

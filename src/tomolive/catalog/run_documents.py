@@ -1,0 +1,138 @@
+"""The documents of a run and of its results: out of a catalog, a hub's journal, or a file of JSON lines."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tomolive.catalog.open import open_run, tiled_errors
+from tomolive.errors import AddressError, DocumentError
+from tomolive.stream.recorded import Document, read_documents, split_runs
+
+Runs = dict[str, list[Document]]
+"""Uid -> documents; the run that was asked for comes first, then its results, oldest first."""
+
+
+def from_catalog(uri: str, run: str | int = -1) -> Runs:
+    """Return a run of the Tiled catalog at ``uri``, and its results.
+
+    Parameters
+    ----------
+    run : str or int
+        A uid or its first characters, a scan_id, or -1 for the newest.
+
+    Raises
+    ------
+    CatalogError
+        if the catalog does not answer, or has no such run.
+    """
+    from tiled.queries import Key
+
+    raw = open_run(uri, run)
+    try:
+        with tiled_errors(uri):
+            raw_uid = raw.metadata["start"]["uid"]
+            catalog = raw.parent
+            results = catalog.search(Key("start.raw_run") == raw_uid).values()
+            return {node.metadata["start"]["uid"]: list(mended(node.documents())) for node in (raw, *results)}
+    finally:
+        raw.context.close()
+
+
+def from_hub(address: str, run: str) -> Runs:
+    """Return a run that the hub has in its journal by now, and its results.
+
+    Parameters
+    ----------
+    run : str
+        A uid, or its first characters.
+
+    Raises
+    ------
+    AddressError
+        if the hub does not answer, or has no such run.
+    """
+    from tomolive.stream.dispatcher import RemoteDispatcher
+    from tomolive.stream.sockets import require_listener
+
+    require_listener(address)
+    dispatcher = RemoteDispatcher(address, start=run, on_error="stop")
+    documents: list[Document] = []
+
+    def end_of_journal() -> None:
+        if documents and not dispatcher.behind:
+            dispatcher.stop()
+
+    dispatcher.subscribe(lambda name, doc: documents.append((name, doc)))
+    dispatcher.subscribe_idle(end_of_journal)
+    dispatcher.start()
+    return _with_results(documents, run, f"the hub at {address}")
+
+
+def from_file(path: Path, run: str = "") -> Runs:
+    """Return a run that was recorded as JSON lines, and its results if they are in the file too.
+
+    Parameters
+    ----------
+    run : str
+        A uid or its first characters; default: the first run of the file.
+
+    Raises
+    ------
+    SettingsError, DocumentError
+        if the file cannot be read, or has no such run.
+    """
+    return _with_results(read_documents(path), run, str(path))
+
+
+def hub_has(address: str, uid: str) -> bool:
+    """Whether the hub has a run in its journal.
+
+    Raises
+    ------
+    AddressError
+        if the hub does not answer.
+    """
+    try:
+        return uid in from_hub(address, uid)
+    except AddressError as error:
+        if "no run" not in str(error):
+            raise
+        return False
+
+
+def mended(documents: Iterable[tuple[Any, Any]]) -> Iterator[Document]:
+    """Yield the documents that Tiled's server makes out of what it keeps, so that they can be read again.
+
+    bluesky-tiled-plugins 2.0.12 forgets the template of a series of images that has one file only, and counts
+    the events of a series from the number in its first file's name.
+    """
+    first_file: dict[str, int] = {}
+    for kind, original in documents:
+        name, doc = str(kind), dict(original)
+        if name == "stream_resource" and doc["mimetype"].startswith("multipart/"):
+            folder, _, file = doc["uri"].rpartition("/")
+            numbered = re.fullmatch(r"(.*?)(\d+)(\D*)", file)
+            if "template" not in doc["parameters"] and numbered:
+                begin, digits, end = numbered.groups()
+                template = f"{begin}{{:0{len(digits)}d}}{end}"
+                doc |= {"uri": f"{folder}/", "parameters": {**doc["parameters"], "template": template}}
+                first_file[doc["uid"]] = int(digits)
+        elif name == "stream_datum":
+            first = doc["indices"]["start"] + first_file.get(doc["stream_resource"], 0)
+            count = doc["indices"]["stop"] - doc["indices"]["start"]
+            doc |= {
+                "indices": {"start": first, "stop": first + count},
+                "seq_nums": {"start": 1, "stop": 1 + count},
+            }
+        yield name, doc
+
+
+def _with_results(documents: Any, run: str, where: str) -> Runs:
+    runs = split_runs(documents)
+    raw = next((uid for uid in runs if uid.startswith(run)), None)
+    if raw is None:
+        raise DocumentError(f"{where} has no run {run!r}")
+    return {raw: runs[raw]} | {
+        uid: found for uid, found in runs.items() if found[0][1].get("raw_run") == raw and uid != raw
+    }
