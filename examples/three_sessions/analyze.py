@@ -6,6 +6,7 @@ This process has no address of the catalog. It sees the detector's folder, maybe
 """
 
 import argparse
+import contextlib
 import threading
 from pathlib import Path
 
@@ -39,4 +40,5 @@ def tell_when_ready():
 
 
 threading.Thread(target=tell_when_ready, daemon=True).start()
-dispatcher.start()  # blocks until Ctrl-C
+with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
+    dispatcher.start()

@@ -103,6 +103,11 @@ def notify_ready(**fields: str) -> None:
         notifier.send("\n".join(lines).encode())
 
 
+def end_on_sigterm() -> None:
+    """Have SIGTERM end a command that is still starting with exit code 0; for Ctrl-C, Python and click do so."""
+    signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(0))
+
+
 def stop_on_signals(stop: Callable[[], None]) -> None:
     """Call ``stop`` once on SIGTERM or SIGINT; a second signal ends the process at once.
 

@@ -123,3 +123,12 @@ def test_what_is_kept_is_more_than_nothing(tmp_path, option):
     result = tomolive("hub", "--journal", tmp_path / "journal", "--native", ANY, option)
     assert result.returncode == 2
     assert not (tmp_path / "journal").exists()
+
+
+def test_sigterm_while_a_command_starts_is_a_clean_end():
+    """Before it serves, where no command has its own answer to signals yet."""
+    early = (
+        "import os; from tomolive import cli; cli.group = lambda **_: os.kill(os.getpid(), 15); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", early], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

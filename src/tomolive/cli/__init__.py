@@ -46,7 +46,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line; an expected failure is one line and exit code 2."""
-    service.end_on_signals()
+    service.end_on_sigterm()
     try:
         group(prog_name="tomolive")
     except TomoliveError as error:
