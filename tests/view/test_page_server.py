@@ -10,6 +10,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -460,11 +461,13 @@ def test_encoded_pictures_do_not_outlive_their_pixels() -> None:
     async def watch() -> None:
         for binning in range(1, 30):
             picture = pictures.pop(0)
-            full = await cache.encode(picture, 1, 1)
-            assert await cache.encode(picture, 1, 1) is full
-            await cache.encode(picture, 1, binning)
+            (full,) = await cache.encode([(picture, 1)], 1)
+            again, _ = await cache.encode([(picture, 1), (picture, binning)], 1)
+            assert again is full
 
-    asyncio.run(watch())
+    # The browser of other tests has a loop running in this thread.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(watch())).result(TIMEOUT)
     gc.collect()
     assert [there() for there in alive] == [None] * 29
 

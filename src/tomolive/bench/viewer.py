@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Mapping
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -11,14 +12,15 @@ from websockets.sync.client import ClientConnection, connect
 class Viewer:
     """One connection to a page's server; with ``stalled`` it acknowledges nothing.
 
-    ``pictures`` counts the snapshots that came with pictures.
+    ``looks`` are the pictures that it looks at, with the pixels of their longer side, as a page says it.
+    ``pictures`` counts the snapshots that came with pictures since `reset`.
     """
 
-    def __init__(self, page: str, *, stalled: bool = False) -> None:
-        self.pictures = 0
-        self.began = time.monotonic()
+    def __init__(self, page: str, looks: Mapping[str, int], *, stalled: bool = False) -> None:
+        self.reset()
         self._stalled = stalled
         self._line = connect(page.replace("http", "ws", 1) + "live", max_size=None, close_timeout=1)
+        self._line.send(json.dumps({"type": "view", "pictures": dict(looks)}))
         self._thread = threading.Thread(target=self._read, args=(self._line,), daemon=True)
         self._thread.start()
 
@@ -39,9 +41,16 @@ class Viewer:
         except ConnectionClosed:
             return
 
-    def close(self) -> float:
-        """Go, and return how many pictures came a second."""
-        rate = self.pictures / (time.monotonic() - self.began)
+    def reset(self) -> None:
+        """Begin to count."""
+        self.pictures, self._began = 0, time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second since `reset`."""
+        return self.pictures / (time.monotonic() - self._began)
+
+    def close(self) -> None:
+        """Go."""
         self._line.close()
         self._thread.join(5)
-        return rate

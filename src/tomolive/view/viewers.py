@@ -6,7 +6,7 @@ One task waits for the store while there is a viewer. Each viewer has one snapsh
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -42,15 +42,25 @@ class PictureCache:
         """The message of each picture for each binning."""
         self._lock = asyncio.Lock()
 
-    async def encode(self, picture: Picture, snapshot_version: int, binning: int) -> bytes:
-        """Return the binary message of ``picture``."""
+    async def encode(self, wanted: Iterable[tuple[Picture, int]], snapshot_version: int) -> list[bytes]:
+        """Return the binary messages of pictures, each averaged over so many pixels a side."""
+        wanted = list(wanted)
         async with self._lock:
-            bodies = self._encoded.setdefault(picture, {})
-            if binning not in bodies:
-                bodies[binning] = await anyio.to_thread.run_sync(
-                    protocol.encode_picture, picture, snapshot_version, binning
-                )
-            return bodies[binning]
+            missing = [
+                (picture, binning)
+                for picture, binning in wanted
+                if binning not in self._encoded.setdefault(picture, {})
+            ]
+            if missing:
+                # One thread for all: each change of threads may wait for a busy kernel.
+                bodies = await anyio.to_thread.run_sync(_encode, missing, snapshot_version)
+                for (picture, binning), body in zip(missing, bodies, strict=True):
+                    self._encoded[picture][binning] = body
+            return [self._encoded[picture][binning] for picture, binning in wanted]
+
+
+def _encode(wanted: list[tuple[Picture, int]], snapshot_version: int) -> list[bytes]:
+    return [protocol.encode_picture(picture, snapshot_version, binning) for picture, binning in wanted]
 
 
 class StatusCache:
@@ -226,13 +236,14 @@ class Audience:
             viewer.drawn = False
             viewer.in_flight = snapshot.version
         status = self._statuses.status(snapshot.status)
+        bodies = await self._cache.encode(news.values(), snapshot.version)
         await socket.send_text(
             protocol.encode_state(
                 snapshot, status, now=time.time(), keys=viewer.wanted, sending=news, pending=pending
             )
         )
-        for key, (picture, binning) in news.items():
-            await socket.send_bytes(await self._cache.encode(picture, snapshot.version, binning))
+        for (key, (picture, binning)), body in zip(news.items(), bodies, strict=True):
+            await socket.send_bytes(body)
             viewer.sent[key] = (ref(picture), binning)
             metrics.PICTURES_SENT.inc()
         trends, now = snapshot.status.trends, time.monotonic()

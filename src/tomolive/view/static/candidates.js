@@ -25,8 +25,8 @@ export class Candidates {
     section.querySelector(".close").addEventListener("click", () => this.toggle(false));
     section.querySelector(".again").addEventListener("click", () => this.ask());
     this.step.addEventListener("change", () => this.ask());
-    section.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.toggle(false);
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.open) this.toggle(false);
     });
     new ResizeObserver(() => this.draw()).observe(this.list);
   }

@@ -7,17 +7,18 @@ const pack = (r, g, b) => (littleEndian ? (255 << 24) | (b << 16) | (g << 8) | r
 const NOT_A_NUMBER = pack(150, 60, 60);
 
 /** One colour for each of the 65536 values that a pixel can have. */
-export function lookup(picture, [low, high], table) {
+export function lookup(picture, [low, high], table, notFinite = NOT_A_NUMBER) {
   const colors = new Uint32Array(65536);
   const gain = high > low ? 255 / (high - low) : 0;
   const packed = Uint32Array.from({ length: 256 }, (_, i) => pack(table[3 * i], table[3 * i + 1], table[3 * i + 2]));
   const start = (picture.offset - low) * gain;
   const step = picture.scale * gain;
-  for (let q = 0; q < NOT_FINITE; q++) {
-    const level = start + q * step;
-    colors[q] = packed[level <= 0 ? 0 : level >= 255 ? 255 : Math.round(level)];
-  }
-  colors[NOT_FINITE] = NOT_A_NUMBER;
+  const within = (level) => (step > 0 ? Math.min(NOT_FINITE, Math.max(0, Math.ceil((level - start) / step))) : start < level ? NOT_FINITE : 0);
+  const [first, last] = [within(0), within(255)];
+  colors.fill(packed[0], 0, first);
+  for (let q = first; q < last; q++) colors[q] = packed[Math.round(start + q * step)];
+  colors.fill(packed[255], last);
+  colors[NOT_FINITE] = notFinite;
   return colors;
 }
 
@@ -27,7 +28,8 @@ export function paint(picture, levels, table, canvas = document.createElement("c
     canvas.width = picture.columns;
     canvas.height = picture.rows;
   }
-  const colors = lookup(picture, levels, table);
+  // Lines of a sinogram that are still to come are no mistake: nothing is there.
+  const colors = lookup(picture, levels, table, picture.plane === "sinogram" ? 0 : undefined);
   const context = canvas.getContext("2d");
   const image = context.createImageData(picture.columns, picture.rows);
   const target = new Uint32Array(image.data.buffer);
@@ -57,6 +59,6 @@ export function show(canvas, painted, width, height, view, stretched = false) {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = Math.min(scale, down) * (width / painted.width) < 1;
-  context.imageSmoothingQuality = "medium";
+  context.imageSmoothingQuality = "low";
   context.drawImage(painted, left, top, width * scale, height * down);
 }

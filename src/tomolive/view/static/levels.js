@@ -4,7 +4,8 @@ import { groupOf } from "./planes.js";
 import { NOT_FINITE } from "./protocol.js";
 import { number } from "./units.js";
 
-const SAMPLES = 12000;
+const SAMPLES = 6000;
+const DRAW_EVERY_MS = 250;
 const BINS = 96;
 const LOW_PERCENTILE = 0;
 const HIGH_PERCENTILE = 0.99;
@@ -179,7 +180,14 @@ export class Levels {
     return [low - margin, high + margin];
   }
 
+  /** Draw, but not with every picture: the histogram is looked at less often than they are. */
+  drawSoon() {
+    this.timer ??= setTimeout(() => this.draw(), DRAW_EVERY_MS);
+  }
+
   draw() {
+    clearTimeout(this.timer);
+    this.timer = null;
     const { group } = this;
     const [low, high] = this.extent();
     const share = (value) => Math.min(1, Math.max(0, (value - low) / (high - low)));

@@ -25,6 +25,7 @@ let frozen = false;
 let held = null;
 let table = colors("grey");
 let saying = null;
+let palette = {};
 
 const send = (message) => connection.send(message);
 /** A wish is about the pictures that this person sees, even if another scan has begun. */
@@ -56,7 +57,7 @@ const panels = new Panels($("pictures"), $("panel"), $("place"), view, {
   status: () => status,
   subject: () => subject(),
   control: () => shared.allowed,
-  color: (plane) => getComputedStyle(document.documentElement).getPropertyValue(`--${plane}`).trim(),
+  color: (name) => (palette[name] ??= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()),
   cursor: (words) => ($("cursor").textContent = words),
   viewed: () => look(),
   setCenter: (column) => center.setCenter(column),
@@ -137,7 +138,7 @@ function pictures(list) {
   if (fresh.candidates) candidates.take(fresh.candidates, levels.range("xy"), table);
   recolor((plane) => groups.has(groupOf(plane)) && !fresh[plane]);
   showEmptiness();
-  levels.draw();
+  levels.drawSoon();
   tellControls();
   const { updated, lag_s } = status;
   const detail = { planes: Object.keys(fresh), keys: list.map((picture) => picture.key), updated, lag_s, center: list[0].known.of.center };
@@ -242,6 +243,10 @@ function start() {
   $("save").addEventListener("click", savePicture);
   $("python").addEventListener("click", copyPython);
   document.addEventListener("visibilitychange", look);
+  matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => {
+    palette = {};
+    panels.mark();
+  });
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "f") freeze();

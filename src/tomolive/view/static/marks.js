@@ -3,12 +3,16 @@
 import { PLANE_THROUGH } from "./planes.js";
 import { number, scaleBar } from "./units.js";
 
-/** Draw all marks of a panel anew. */
+/** Draw all marks of a panel, if any of them is not where it was: they lie on a canvas of their own. */
 export function drawMarks(/** @type {import("./panel.js").Panel} */ panel) {
   const canvas = panel.marks;
+  if (!panel.painted) return;
+  const { at, oblique } = panel.room.places;
+  const now = JSON.stringify([canvas.width, canvas.height, panel.place, panel.size, at, oblique, panel.axis, pixelSize(panel), panel.room.color("xy")]);
+  if (now === panel.marked) return;
+  panel.marked = now;
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  if (!panel.painted) return;
   const ratio = window.devicePixelRatio || 1;
   const { scale, down, left, top } = panel.place;
   const [width, height] = panel.size;

@@ -43,6 +43,8 @@ export class Panel {
     /** @type {import("./protocol.js").Picture | null} */
     this.picture = null;
     this.painted = null;
+    /** What the marks were drawn for. */
+    this.marked = "";
     /** Where the rotation axis is while it is dragged. */
     this.ghost = null;
     new ResizeObserver(() => this.resize()).observe(this.well);
@@ -86,6 +88,7 @@ export class Panel {
       canvas.width = Math.max(1, Math.round(width * ratio));
       canvas.height = Math.max(1, Math.round(height * ratio));
     }
+    this.marked = "";
     this.show();
     this.room.viewed();
   }
@@ -99,11 +102,6 @@ export class Panel {
     if (!this.picture) return;
     this.painted = paint(this.picture, levels, table, this.painted ?? undefined);
     this.show();
-  }
-
-  clear() {
-    this.picture = this.painted = null;
-    for (const canvas of [this.canvas, this.marks]) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   }
 
   show() {

@@ -29,12 +29,14 @@ export function span(/** @type {Trend} */ { points, low, high }) {
 }
 
 /** What is said of the newest value: "0.52"; "▲ 0.01, below 0.4"; of what is over: "▲ projections 60 to 69 saw hardly any beam". */
-export function verdict(/** @type {Trend} */ { points, low, high, warning }) {
+export function verdict(/** @type {Trend} */ { points, units, low, high, warning }) {
   const value = points.at(-1)?.[1];
   if (value === undefined || value === null) return { words: warning || "–", bad: Boolean(warning) };
   const beyond = low !== null && value < low ? `, below ${number(low)}` : high !== null && value > high ? `, above ${number(high)}` : "";
   if (beyond) return { words: `▲ ${number(value)}${beyond}`, bad: true };
-  return warning ? { words: `▲ ${warning}`, bad: true } : { words: number(value), bad: false };
+  // A part of something has no unit, whatever it is a part of.
+  const unit = ["px", "pixels", "counts", "1/cm", "1/pixel"].includes(units) ? ` ${units}` : "";
+  return warning ? { words: `▲ ${warning}`, bad: true } : { words: number(value) + unit, bad: false };
 }
 
 class Plot {
