@@ -11,7 +11,7 @@ from tomolive.live.planes import Place
 from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status, Subject
 from tomolive.live.tomogram import SLICES, Tomogram
 
-PICTURE_PERIOD_S = 0.12
+PICTURE_PERIOD_S = 0.06
 _MOST_OF_THE_TIME = 2
 """Between pictures lies at least this many times what the last ones took, so that projections come first."""
 _ON_DEMAND_S = 2.0
