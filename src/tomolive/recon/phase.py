@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.fourier import fast_length, irfft, rfft
+from tomolive.recon.correct import FLOOR
+from tomolive.recon.fourier import fast_length, irfft2, rfft2
 
 _KEV_METRES = 1.23984198e-9
 """Planck's constant times the speed of light."""
@@ -75,10 +76,11 @@ def paganin(
     above, left = (height - rows) // 2, (width - columns) // 2
     borders = ((above, height - rows - above), (left, width - columns - left))
     for frame, result in zip(frames, out, strict=True):
-        spectrum = rfft(np.pad(np.exp(-frame), borders, mode="edge"))
-        spectrum = np.fft.fft(spectrum, axis=0) * factors
-        contact = irfft(np.fft.ifft(spectrum, axis=0).astype(np.complex64), width)
-        result[:] = -np.log(contact[above : above + rows, left : left + columns])
+        spectrum = rfft2(np.pad(np.exp(-frame), borders, mode="edge"))
+        spectrum *= factors
+        contact = irfft2(spectrum, (height, width))[above : above + rows, left : left + columns]
+        # beside a pixel that is wrong by orders of magnitude the filter may swing below zero
+        result[:] = -np.log(np.maximum(contact, FLOOR))
     return out.reshape(values.shape)
 
 
