@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from tomolive.cli.catalog import parse_mounts
 from tomolive.cli.options import config_option, parse_listen, with_scheme
 from tomolive.config import FilesSettings, Settings
 from tomolive.errors import AddressError, SettingsError
+
+if TYPE_CHECKING:
+    from tomolive.live.orders import Orders
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +116,7 @@ def live(
         )
         worker = CrewReconstruction(source, where, engine, store, controls, **about_scans)
     else:
+        about_scans["orders"] = _orders(settings, rule_files)
         worker = LiveReconstruction(
             source, store, controls, earlier=lambda uid: dispatcher(start=uid), **about_scans
         )
@@ -205,6 +209,30 @@ def _settings(
             "live": settings.live.model_copy(update={k: v for k, v in given.items() if v is not None}),
         }
     )
+
+
+def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "Orders | None":
+    """Return what makes full volumes; None for documents that cannot be fetched a second time."""
+    from tomolive.live.orders import Orders
+    from tomolive.live.volume_documents import DocumentSource
+    from tomolive.live.volume_request import VolumeRequest
+    from tomolive.live.volume_runner import VolumeRunner
+
+    hub = settings.hub.native
+    if hub.startswith("stock:"):
+        return None
+
+    def request(run_uid: str) -> VolumeRequest:
+        return VolumeRequest(
+            run_uid,
+            DocumentSource(hub=hub),
+            volume=settings.volume,
+            files=settings.files,
+            rule_files=tuple(str(path.absolute()) for path in rule_files),
+            publish=hub,
+        )
+
+    return Orders(VolumeRunner(), request, settings.volume)
 
 
 def _check_folders(files: FilesSettings) -> None:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.estimates import Estimates
 from tomolive.live.looks import Looks
+from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
 from tomolive.live.results import Results
@@ -74,6 +76,8 @@ class LiveReconstruction:
         how documents are understood; the shipped ones by default.
     earlier
         returns a dispatcher that begins at the run with the given uid; for darks and flats of earlier runs.
+    orders
+        makes full volumes; without it there are none.
     silence
         seconds without a document after which what there is of a scan is written, once another has begun.
     """
@@ -88,6 +92,7 @@ class LiveReconstruction:
         settings: LiveSettings | None = None,
         rules: Sequence[Rules] | None = None,
         earlier: Callable[[str], Dispatcher] | None = None,
+        orders: Orders | None = None,
         silence: float = SILENCE_S,
     ) -> None:
         self._dispatcher = dispatcher
@@ -98,6 +103,7 @@ class LiveReconstruction:
         self._publication = Publication(store)
         self._estimates = Estimates(self._publication, self._may_fail)
         self._results = Results(results)
+        self._orders = orders
         self._silence = silence
         self._reader = ScanReader(rules)
         self._references = References()
@@ -120,6 +126,7 @@ class LiveReconstruction:
         try:
             self._dispatcher.start()
         finally:
+            orders, self._orders = self._orders, None  # no volume begins any more
             for watched in list(self._open.values()):
                 self._end(watched)
             for watched in list(self._refining):
@@ -129,6 +136,8 @@ class LiveReconstruction:
                 time.sleep(_PAUSE_S)
                 self._write_analysed()
             self._analyses.close()
+            if orders:
+                orders.close()
             # What the page showed last is what stays on disk.
             self._results.write_stale(quiet=0.0)
 
@@ -253,6 +262,8 @@ class LiveReconstruction:
         elif watched.scan.takes_projections:
             self._analyses.poll([*self._known(), watched])
             self._results.write(watched)
+            if self._orders:
+                self._orders.scan_ended(watched)
 
     def _write_analysed(self) -> bool:
         """Take what analyses have found, and write results that waited for it; return whether any came."""
@@ -387,6 +398,8 @@ class LiveReconstruction:
             self._wishes.end(*[wish] * overtaken)
             return overtaken
         try:
+            if wish.volume is not None:
+                self._order(watched, wish)
             if wish.candidates is not None:
                 self._estimates.draw_strip(watched, wish, lambda: self._wishes.end(wish))
             watched.tomogram.change(wish)
@@ -406,6 +419,15 @@ class LiveReconstruction:
         self._publication.redraw |= wish.plane is not None
         return True
 
+    def _order(self, watched: Watched, wish: Wish) -> None:
+        if self._orders is None:
+            raise ScanError("full volumes are not made here")
+        if wish.volume == "start":
+            self._orders.start(watched)
+        else:
+            self._orders.cancel(watched.scan.run_uid)
+        self._publication.retell = True
+
     def _asked_of(self, wish: Wish) -> Watched | None:
         """Return the scan to change: the one that the page showed, even if another is shown by now."""
         if not wish.run_uid:
@@ -424,6 +446,7 @@ class LiveReconstruction:
         """Grant wishes, and publish if there is something new and it is time."""
         answered = self._estimates.poll() | self._write_analysed()
         granted = self._wishes.grant(self._grant)
+        self._publication.retell |= self._orders is not None and self._orders.poll()
         looked = self._wishes.looked_at - self._looked
         if granted or answered or looked or self._publication.is_due:
             self._publish()
@@ -444,7 +467,10 @@ class LiveReconstruction:
                 metrics.LIVE_LAG.set(shown.note_lag(time.monotonic() - shown.announced))
                 self._analyses.see_slices(shown)
         more = self._looks.notes(shown.tomogram.volume_shape) if shown and shown.tomogram else ()
-        self._publication.publish(status_of(current, self._wishes.settings, self._silence, more))
+        status = status_of(current, self._wishes.settings, self._silence, more)
+        if self._orders:
+            status = replace(status, volume=self._orders.progress)
+        self._publication.publish(status)
         self._wishes.shown()
 
 
