@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -197,6 +199,9 @@ def test_results_reach_the_catalog_and_stock_clients(recorded_scan, hub, tmp_pat
         truth = np.stack([scan.truth(7), scan.truth(8)])
         assert np.sqrt(np.mean((read - truth)[:, 30:60, 30:60] ** 2)) < 0.12 * truth.max()
         assert run["quality"]["projections_used"][:].tolist() == [121]
+        if format_ == "nxtomoproc":
+            printed = _by_databroker(server.uri, result.uid, scan.uid)
+            assert printed == [f"{len(read[0])}", f"{read[0].max():.4f}", result.uid]
         slices = _finished(client, slices_uid)
         assert slices["slices"]["xz"][:].shape == (1, 8, 20)
         # the documents that a catalog gives back are enough to do it again
@@ -217,6 +222,26 @@ def _finished(client, uid):
         assert time.monotonic() < deadline, f"{uid} did not reach the catalog"
         time.sleep(0.2)
     return client[uid]
+
+
+DATABROKER = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from databroker.v1 import Broker
+from tiled.client import from_uri
+db = Broker(from_uri(sys.argv[1]))
+slices = list(db[sys.argv[2]].data("volume", stream_name="volume"))
+picture = slices[7]
+print(len(picture), f"{picture.max():.4f}", db(raw_run=sys.argv[3]).__iter__().__next__().start["uid"])
+"""
+
+
+def _by_databroker(uri: str, uid: str, raw: str) -> list[str]:
+    """What databroker's stock client sees, in a process of its own: it changes Tiled's classes everywhere."""
+    command = [sys.executable, "-c", DATABROKER, uri, uid, raw]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def _same_volume(one: Path, other: Path) -> None:

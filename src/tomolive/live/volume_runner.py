@@ -34,6 +34,8 @@ class VolumeRunner:
         self._waiting: deque[VolumeRequest] = deque()
         self._process: subprocess.Popen[str] | None = None
         self._progress: VolumeProgress | None = None
+        self._stopping = False
+        """Whether the volume that is being made was cancelled; its process may not have heard of that."""
 
     def start(self, request: VolumeRequest) -> None:
         """Make this volume, after those that were asked for before."""
@@ -61,13 +63,14 @@ class VolumeRunner:
             self._waiting = deque(r for r in self._waiting if run_uid and r.run_uid != run_uid)
             current = self._progress.run_uid if self._progress else ""
             if self._process is not None and run_uid in ("", current):
+                self._stopping = True
                 self._process.terminate()
 
     def close(self) -> None:
         """Stop what is being made, and wait until it has stopped."""
         with self._lock:
             self._waiting.clear()
-            process = self._process
+            process, self._stopping = self._process, True
         if process is None:
             return
         process.terminate()
@@ -84,6 +87,7 @@ class VolumeRunner:
                 return
             request = self._waiting.popleft()
             self._progress = VolumeProgress("running", request.run_uid, message="starting")
+            self._stopping = False
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tomolive.live.volume_process"],
                 stdin=subprocess.PIPE,
@@ -116,7 +120,8 @@ class VolumeRunner:
         with self._lock:
             self._process = None
             if self._progress is not None and self._progress.state in ("running", "waiting"):
-                message = f"the process that made it ended with exit code {code}"
-                self._progress = replace(self._progress, state="failed", message=message)
+                message = "" if self._stopping else f"the process that made it ended with exit code {code}"
+                state = "cancelled" if self._stopping else "failed"
+                self._progress = replace(self._progress, state=state, message=message)
             if self._progress is not None and self._progress.state == "failed":
                 log.error("volume of run %s: %s", request.run_uid, self._progress.message)
