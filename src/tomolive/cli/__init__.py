@@ -39,6 +39,8 @@ EXTRAS = {
     "bluesky": "acquire", "ophyd": "acquire", "ophyd_async": "acquire",
     "tiled": "catalog", "bluesky_tiled_plugins": "catalog", "databroker": "catalog",
     "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
+    "nats": "nats", "confluent_kafka": "kafka", "distributed": "dask", "zarr": "formats", "pywt": "recon",
+    "finufft": "finufft",
     "zarr": "formats", "distributed": "dask",
 }  # fmt: skip
 """Package -> the extra of tomolive that brings it."""

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from tomolive import __version__
+from tomolive import __version__, service
 from tomolive.errors import AddressError
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import SnapshotStore
@@ -90,6 +90,7 @@ def create_app(
         return JSONResponse({
             "ok": True, "state": status.state, "viewers": len(request.app.state.audience),
             "age_s": time.time() - status.updated if status.updated else None,
+            "lag_s": status.lag_s, "service": "live", **service.vital_signs(),
         })  # fmt: skip
 
     return Starlette(
