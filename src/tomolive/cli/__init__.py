@@ -41,7 +41,6 @@ EXTRAS = {
     "numba": "recon", "scipy": "recon", "PIL": "recon", "websockets": "view", "skimage": "demo",
     "nats": "nats", "confluent_kafka": "kafka", "distributed": "dask", "zarr": "formats", "pywt": "recon",
     "finufft": "finufft",
-    "zarr": "formats", "distributed": "dask",
 }  # fmt: skip
 """Package -> the extra of tomolive that brings it."""
 
