@@ -104,7 +104,7 @@ def notify_ready(**fields: str) -> None:
 
 
 def end_on_sigterm() -> None:
-    """Have SIGTERM end a command that is still starting with exit code 0; for Ctrl-C, Python and click do so."""
+    """Have SIGTERM end a command that is still starting with exit code 0; click sees to Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(0))
 
 

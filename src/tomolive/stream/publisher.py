@@ -124,6 +124,8 @@ class _HubWay:
         self._closing = threading.Event()
         self._spool = Spool.create(self._folder, self._address, self._name)
         self._courier = registry.courier_for(self._target, self._keys)
+        way = weakref.ref(self)
+        PUBLISHER_WAITING.set_function(lambda: here.waiting if (here := way()) else 0)
         self._thread = threading.Thread(target=self._send, name="tomolive-publisher", daemon=True)
         self._thread.start()
 
@@ -175,7 +177,6 @@ class _HubWay:
                 return
 
     def _is_over(self) -> bool:
-        PUBLISHER_WAITING.set(self._spool.waiting)
         if self._deadline is None:
             return False
         return not self._spool.waiting or time.monotonic() >= self._deadline
