@@ -117,7 +117,7 @@ def mutated(draw):
                 break
             at = at[key]
         if draw(st.booleans()):
-            at[key] = draw(values)
+            at[key] = copy.deepcopy(draw(values))  # some of them are the same object each time
         else:
             at.pop(key, None)
     return name, doc
