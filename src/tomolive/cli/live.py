@@ -32,6 +32,8 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--page", metavar="HOST:PORT", help="Serve the page here; without it there is none.")
 @click.option("--token", envvar="TOMOLIVE_TOKEN", help="Lets a browser elsewhere control; see --page.")
 @click.option("--read-only", is_flag=True, help="Nobody may control from the page.")
+@click.option("--catalog", metavar="URI",
+              help="List the scans of this Tiled catalog on the page.  [default: catalog.uri of the settings]")  # fmt: skip
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for slices.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
 @click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
@@ -53,6 +55,7 @@ def live(
     page: str | None,
     token: str | None,
     read_only: bool,
+    catalog: str | None,
     results: Path | None,
     center: float | None,
     filter_name: str | None,
@@ -137,6 +140,7 @@ def live(
 
             host, port = parse_listen(page, "--page")
             about: dict[str, Any] = {"source": settings.hub.native, "filters": FILTERS, "results": folder}
+            about["catalog"] = catalog or settings.catalog.uri
             app = create_app(store, controls, token=token, read_only=read_only, **about)
             serve(app, host, port, process.stopped, ready=ready)
         else:
