@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tomolive.bench.brokers import ENGINES, OPTIONAL, AbsentError, Broker, is_required
+from tomolive.bench.brokers import ENGINES, AbsentError, Broker, is_required
 from tomolive.stream.dispatcher import RemoteDispatcher
 from tomolive.stream.publisher import Publisher
 
@@ -19,7 +19,7 @@ def started(kind: type[Broker], folder, **options) -> Broker:
     try:
         return kind(folder, **options)
     except (AbsentError, ModuleNotFoundError) as error:
-        if is_required() and kind.name not in OPTIONAL:
+        if is_required():
             raise
         pytest.skip(str(error))
 

