@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from event_model import DocumentNames, schema_validators
 
-from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
+from tomolive.config import CorrectionSettings, FilesSettings, LiveSettings, VolumeSettings
 from tomolive.live.output import write_results
 from tomolive.live.result_documents import About, ResultRun, emit_slices
 from tomolive.live.rules import choose, shipped_rules
@@ -45,6 +45,7 @@ def summary_of(results: Path) -> dict:
         "outcome": "success", "failure": "",
         "frames": {"planned": 90, "announced": 90, "received": 88, "missing": [[3, 5]]},
         "darks": 5, "flats": 5, "center": 9.75, "center_source": "given", "filter": "ramp",
+        "corrections": {"rings": "sorting"},
         "coverage_deg": 180.0, "positions": {"xy": 4, "xz": 10, "yz": 10}, "units": "1/cm",
         "pixel_size_um": 1.0, "seconds_last_frame_to_final": 0.5, "version": "0",
     }  # fmt: skip
@@ -62,8 +63,8 @@ def test_slices_are_a_run_of_their_own(tmp_path):
     trends = [Trend("transmission", "", ((0, 0.5), (87, 0.25)))]
     summary = summary_of(tmp_path)
     uid = emit_slices(
-        collected(documents), summary, SHAPES, tmp_path, changes=changes, trends=trends,
-        corrections={"rings": "sorting"}, analysis=[{"porosity": 0.2}, {"porosity": 0.25}],
+        collected(documents), summary, tmp_path, changes=changes, trends=trends,
+        analysis=[{"porosity": 0.2}, {"porosity": 0.25}],
         analysis_units={"porosity": "1"},
     )  # fmt: skip
     start, stop = documents[0][1], documents[-1][1]
@@ -85,7 +86,7 @@ def test_a_result_stays_what_it_was(tmp_path):
     """Slices that are written again after a change do not change those of the result before."""
     documents = []
     summary = summary_of(tmp_path)
-    emit_slices(collected(documents), summary, SHAPES, tmp_path)
+    emit_slices(collected(documents), summary, tmp_path)
     resources = [doc for name, doc in documents if name == "stream_resource"]
     folder = Path(resources[0]["uri"].removeprefix("file://localhost"))
     before = tifffile.imread(folder / "xy_000000.tif")
@@ -98,7 +99,7 @@ def test_a_result_stays_what_it_was(tmp_path):
 def test_a_result_is_never_taken_for_a_scan(tmp_path):
     """No rule that is shipped, and none that matches everything, takes a result for a tomography scan."""
     documents = []
-    emit_slices(collected(documents), summary_of(tmp_path), SHAPES, tmp_path)
+    emit_slices(collected(documents), summary_of(tmp_path), tmp_path)
     start = documents[0][1]
     assert choose(shipped_rules(), start) is None
     greedy = shipped_rules()[-1].model_copy(update={"match": ({"plan_name": "*"},)})
@@ -183,7 +184,7 @@ def test_results_reach_the_catalog_and_stock_clients(recorded_scan, hub, tmp_pat
             spool=str(tmp_path / "spool2"),
         )
         result = make_result(request)
-        slices_uid = emit_slices(publisher, summary_of(results), SHAPES, results)
+        slices_uid = emit_slices(publisher, summary_of(results), results)
         publisher.close(LONG)
         client = from_uri(server.uri)
         run = _finished(client, result.uid)
@@ -255,3 +256,28 @@ def _same_volume(one: Path, other: Path) -> None:
         return zarr.open_array(path / "0", mode="r")[:]
 
     np.testing.assert_array_equal(read(one), read(other))
+
+
+def test_live_reconstruction_announces_its_results(scan_of, tmp_path, monkeypatch):
+    """At the end of a scan, and again after a change, its slices are announced with what was in force."""
+    from tomolive.live.controls import Controls, Wish
+    from tomolive.live.snapshot import SnapshotStore
+    from tomolive.live.worker import LiveReconstruction
+
+    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
+    documents, controls, scan = [], Controls(), scan_of.Scan()
+    feeder = scan_of.Feeder(scan.whole())
+
+    def change() -> None:
+        controls.post(Wish("Ada", center=21.25))
+        feeder.be_idle()
+
+    feeder.items += [feeder.be_idle, change, feeder.be_idle]
+    settings = {"results": tmp_path, "settings": LiveSettings(center=21.5), "publish": collected(documents)}
+    LiveReconstruction(feeder, SnapshotStore(), controls, **settings).run()
+    starts = [doc["tomolive"] for name, doc in documents if name == "start"]
+    assert [told["raw_run"] for told in starts] == [scan.uid] * len(starts)
+    assert len(starts) == 2
+    assert starts[-1]["parameters"]["center"] == 21.25
+    assert [change["who"] for change in starts[-1]["changes"]] == ["Ada"]
+    assert starts[0]["changes"] == []

@@ -17,6 +17,7 @@ from tomolive.errors import AddressError, SettingsError
 
 if TYPE_CHECKING:
     from tomolive.live.orders import Orders
+    from tomolive.stream.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--workers", type=click.IntRange(1), metavar="N",
               help="Have N processes reconstruct, each a band of rows of each camera.")  # fmt: skip
 @click.option("--dask", metavar="tcp://HOST:8786", help="Have the workers of a Dask cluster do it.")
+@click.option("--publish-results/--no-publish-results", default=True, show_default=True,
+              help="Announce results at the hub, as runs of their own.")  # fmt: skip
 @click.option("--start", default="new", show_default=True, metavar="newest|new|all|UID",
               help="Which run to begin with.")  # fmt: skip
 @click.option("--rules", "rule_files", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
@@ -62,6 +65,7 @@ def live(
     analyses: tuple[str, ...],
     workers: int | None,
     dask: str | None,
+    publish_results: bool,
     start: str,
     rule_files: tuple[Path, ...],
     config: Path | None,
@@ -102,6 +106,7 @@ def live(
     store, controls = SnapshotStore(), Controls()
     source = dispatcher(start=start)
     about_scans: dict[str, Any] = {"results": folder, "settings": settings.live, "rules": rules}
+    publisher = None
     if workers or dask:
         from tomolive.live.crew.engines import DaskEngine, LocalEngine
         from tomolive.live.crew.follow import CrewReconstruction
@@ -120,6 +125,7 @@ def live(
         worker = CrewReconstruction(source, where, engine, store, controls, **about_scans)
     else:
         about_scans["orders"] = _orders(settings, rule_files)
+        about_scans["publish"] = publisher = _publisher(settings, folder) if publish_results else None
         worker = LiveReconstruction(
             source, store, controls, earlier=lambda uid: dispatcher(start=uid), **about_scans
         )
@@ -146,6 +152,8 @@ def live(
         else:
             ready()
             process.stopped.wait()
+    if publisher is not None:
+        publisher.close()
 
 
 class _Process:
@@ -237,6 +245,15 @@ def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "Orders | None"
         )
 
     return Orders(VolumeRunner(), request, settings.volume)
+
+
+def _publisher(settings: Settings, results: Path) -> "Publisher | None":
+    """Return what sends results to the hub; None if documents do not come from one."""
+    from tomolive.stream.publisher import Publisher
+
+    if settings.hub.native.startswith("stock:"):
+        return None
+    return Publisher(settings.hub.native, spool=results / ".spool", name="live results")
 
 
 def _check_folders(files: FilesSettings) -> None:

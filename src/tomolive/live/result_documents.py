@@ -229,10 +229,8 @@ class ResultFile:
 def emit_slices(
     emit: Emit,
     summary: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, int]],
     results: Path,
     *,
-    corrections: Mapping[str, Any] | None = None,
     changes: Sequence[Change] = (),
     trends: Sequence[Trend] = (),
     analysis: Iterable[Mapping[str, Any]] = (),
@@ -244,20 +242,18 @@ def emit_slices(
     ----------
     summary
         As `tomolive.live.output.write_results` has written it, with the paths of the slices.
-    shapes
-        Shape of each of them.
     results
         Folder of all results: the slices are linked into a folder of their own there, since a change after
         the scan writes them again, and this result must stay what it was.
-    corrections, changes
-        What was in force, and who changed what.
+    changes
+        Who changed what, and when.
     trends
         What was plotted during the scan.
     analysis
         Data of events of the user's own analysis, see `ResultRun.event`; all with the same keys.
     """
-    told = ("center", "center_source", "filter", "positions", "units", "pixel_size_um")
-    parameters = {key: summary.get(key) for key in told} | {"corrections": corrections or {}}
+    told = ("center", "center_source", "filter", "corrections", "positions", "units", "pixel_size_um")
+    parameters = {key: summary.get(key) for key in told}
     about = About(
         "slices",
         summary["run_uid"],
@@ -271,7 +267,7 @@ def emit_slices(
     run = ResultRun(emit, about)
     if summary.get("slices"):
         folder = _keep(results, run.uid, summary["slices"])
-        run.files("slices", [_slice(folder, plane, shapes[plane], summary) for plane in summary["slices"]])
+        run.files("slices", [_slice(folder, plane, summary) for plane in summary["slices"]])
     run.event("quality", _quality(summary, trends))
     for trend in trends:
         for at, value in trend.points:
@@ -311,7 +307,11 @@ def _keep(results: Path, uid: str, paths: Mapping[str, str]) -> Path:
     return folder
 
 
-def _slice(folder: Path, plane: str, shape: tuple[int, int], summary: Mapping[str, Any]) -> ResultFile:
+def _slice(folder: Path, plane: str, summary: Mapping[str, Any]) -> ResultFile:
+    import tifffile
+
+    with tifffile.TiffFile(folder / f"{plane}_000000.tif") as file:
+        shape = file.pages[0].shape
     parameters = {"template": plane + "_{:06d}.tif", "chunk_shape": [1, *shape]}
     mimetype = "multipart/related;type=image/tiff"
     return ResultFile(plane, f"{folder}/", mimetype, shape, 1, "<f4", summary.get("units", ""), parameters)

@@ -1,5 +1,6 @@
 """When the results of a scan are written: at its end, and again after a change to what they show."""
 
+import json
 import logging
 import time
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Any
 
 from tomolive.live import analysis
 from tomolive.live.output import write_results
+from tomolive.live.result_documents import Emit, emit_slices
 from tomolive.live.run import Scan
 from tomolive.live.status import Watched
 from tomolive.live.tomogram import summarize
@@ -26,10 +28,12 @@ class Results:
     ----------
     folder
         See :mod:`tomolive.live.output`.
+    emit
+        Takes the documents that announce them, see :mod:`tomolive.live.result_documents`; None: nobody does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, emit: Emit | None = None) -> None:
+        self._folder, self._emit = folder, emit
         self._stale: dict[str, Watched] = {}
 
     @property
@@ -72,9 +76,19 @@ class Results:
                 summary["analysis"] = analysis.events(watched.findings)
             path = write_results(self._folder, summary, slices, title=_title(scan, summary))
             log.info("results of run %s are in %s", scan.run_uid, path.parent)
+            if self._emit is not None and watched.ended:
+                self._announce(watched, path, self._emit)
         except Exception as error:
             log.exception("results of run %s could not be written", scan.run_uid)
             watched.tell(f"Results could not be written: {error}")
+
+    def _announce(self, watched: Watched, path: Path, emit: Emit) -> None:
+        """Emit what was written last as a run of its own."""
+        summary = json.loads(path.read_text())
+        trends = watched.tomogram.trends(now=True) if watched.tomogram else ()
+        found = summary.get("analysis", ())
+        uid = emit_slices(emit, summary, self._folder, changes=watched.changes, trends=trends, analysis=found)
+        log.info("the result of run %s is run %s", watched.scan.run_uid, uid)
 
 
 def _title(scan: Scan, summary: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.references import Dispatcher, EarlierRuns, References
+from tomolive.live.result_documents import Emit
 from tomolive.live.results import Results
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Output, Scan
@@ -78,6 +79,8 @@ class LiveReconstruction:
         returns a dispatcher that begins at the run with the given uid; for darks and flats of earlier runs.
     orders
         makes full volumes; without it there are none.
+    publish
+        takes the documents of results, as a Publisher does; without it they are only written.
     silence
         seconds without a document after which what there is of a scan is written, once another has begun.
     """
@@ -93,6 +96,7 @@ class LiveReconstruction:
         rules: Sequence[Rules] | None = None,
         earlier: Callable[[str], Dispatcher] | None = None,
         orders: Orders | None = None,
+        publish: Emit | None = None,
         silence: float = SILENCE_S,
     ) -> None:
         self._dispatcher = dispatcher
@@ -102,7 +106,7 @@ class LiveReconstruction:
         self._looked: frozenset[str] = frozenset()
         self._publication = Publication(store)
         self._estimates = Estimates(self._publication, self._may_fail)
-        self._results = Results(results)
+        self._results = Results(results, publish)
         self._orders = orders
         self._silence = silence
         self._reader = ScanReader(rules)
