@@ -34,7 +34,7 @@ _HUB_TIMEOUT_S = 10.0
 @click.option("--token", envvar="TOMOLIVE_TOKEN", help="Lets a browser elsewhere control; see --page.")
 @click.option("--read-only", is_flag=True, help="Nobody may control from the page.")
 @click.option("--catalog", metavar="URI",
-              help="List the scans of this Tiled catalog on the page.  [default: catalog.uri of the settings]")  # fmt: skip
+              help="Tiled catalog whose scans the page lists.  [default: of the settings]")  # fmt: skip
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for slices.")
 @click.option("--center", type=float, help="Rotation centre, detector column.  [default: estimated]")
 @click.option("--filter", "filter_name", metavar="NAME", help="Reconstruction filter.  [default: ramp]")
