@@ -1,8 +1,10 @@
 """Finished scans on the page: from the folder that the reconstruction writes to what a click shows."""
 
+import io
 import json
 import os
 import runpy
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,14 +39,19 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+def listed(url: str) -> list[dict[str, Any]]:
+    """Return the scans that a page lists."""
+    return httpx.get(url + "api/runs", timeout=60).json()["runs"]
+
+
 def test_finished_scans_are_listed_newest_first(serve_page: Any, results: Path) -> None:
     """Each scan tells its outcome and frames; a folder that is damaged is left out."""
     url = serve_page(results=results).url
-    assert [run["run_uid"] for run in httpx.get(url + "api/runs").json()] == ["aaaa-1"]
+    assert [run["run_uid"] for run in listed(url)] == ["aaaa-1"]
     write_results(results, {**SUMMARY, "run_uid": "bbbb-2", "outcome": "abort"}, {})
     (results / "damaged").mkdir()
     (results / "damaged" / "summary.json").write_text("{")
-    runs = httpx.get(url + "api/runs").json()
+    runs = listed(url)
     assert [(run["run_uid"], run["outcome"], run["picture"]) for run in runs] == [
         ("bbbb-2", "abort", False),
         ("aaaa-1", "success", True),
@@ -106,8 +113,80 @@ def test_files_of_a_scan_can_be_fetched_and_no_others(serve_page: Any, results: 
 
 
 def test_without_a_results_folder_there_are_none(page_server: Any) -> None:
-    """A page that knows no results folder lists nothing."""
-    assert httpx.get(page_server.url + "api/runs").json() == []
+    """A page that knows no results folder and no catalog lists nothing, and says how to name a catalog."""
+    reply = httpx.get(page_server.url + "api/runs").json()
+    assert reply == {"runs": [], "catalog": "no catalog: name one with --catalog"}
+
+
+def test_the_running_scan_comes_first(serve_page: Any, scan: Any, results: Path) -> None:
+    """The scan that runs stands above the finished ones until its own results are there."""
+    url = serve_page(results=results).url
+    scan.publish(60, missing=((4, 6),))
+    first, second = listed(url)
+    assert (first["from"], first["run_uid"], first["outcome"]) == (
+        "running",
+        scan.status.run_uid,
+        "projections",
+    )
+    assert (first["frames"]["received"], first["frames"]["missing"], second["from"]) == (
+        60,
+        [[4, 6]],
+        "results",
+    )
+    write_results(results, {**SUMMARY, "run_uid": scan.status.run_uid}, {})
+    assert [run["from"] for run in listed(url)] == ["results", "results"]
+
+
+def test_scans_of_the_catalog_are_listed_with_their_results(
+    serve_page: Any, results: Path, tmp_path: Path, wait: Callable[..., Any]
+) -> None:
+    """Runs that only the catalog knows are listed; the slices of their result run can be fetched."""
+    pytest.importorskip("tiled.server")
+    from bluesky_tiled_plugins import TiledWriter
+    from tiled.client import from_uri
+
+    from tomolive.catalog.server import CatalogServer
+    from tomolive.live.result_documents import emit_slices
+
+    shapes = {"xy": (32, 32), "xz": (16, 32), "yz": (16, 32)}
+    slices = {plane: np.random.default_rng(2).random(shape, np.float32) for plane, shape in shapes.items()}
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    summary = json.loads(write_results(kept, {**SUMMARY, "run_uid": "cccc-3"}, slices).read_text())
+    with CatalogServer(tmp_path / "catalog", [kept]) as catalog:
+        client = from_uri(catalog.uri)
+        writer = TiledWriter(client)
+        start = {
+            "uid": "cccc-3",
+            "time": 1.0,
+            "scan_id": 9,
+            "plan_name": "tomo_fly",
+            "sample": {"name": "bone"},
+        }
+        writer("start", start)
+        writer("stop", {"uid": "s", "time": 2.0, "run_start": "cccc-3", "exit_status": "success"})
+        emit_slices(writer, summary, kept)
+        url = serve_page(results=results, catalog=catalog.uri).url
+        ours, theirs = listed(url)
+        assert (ours["run_uid"], ours["from"]) == ("aaaa-1", "results")
+        assert (theirs["run_uid"], theirs["from"], theirs["sample"]) == ("cccc-3", "catalog", "bone")
+        assert (theirs["picture"], theirs["center"], theirs["outcome"]) == (True, 296.1, "success")
+        tif = httpx.get(url + "api/runs/cccc-3/xz.tif", timeout=60)
+        assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), slices["xz"])
+        png = httpx.get(url + "api/runs/cccc-3/slices.png", timeout=60)
+        assert png.content.startswith(b"\x89PNG")
+        assert httpx.get(url + "api/runs/unknown/xz.tif", timeout=60).status_code == 404
+        client.context.close()
+
+
+def test_a_catalog_that_does_not_answer_is_told(serve_page: Any, results: Path) -> None:
+    """Without it the other scans are listed, and a sentence says what is wrong."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    url = serve_page(results=results, catalog=f"http://127.0.0.1:{port}").url
+    reply = httpx.get(url + "api/runs", timeout=60).json()
+    assert [run["run_uid"] for run in reply["runs"]] == ["aaaa-1"]
+    assert "does not answer" in reply["catalog"]
 
 
 @pytest.mark.browser
@@ -121,7 +200,7 @@ def test_a_finished_scan_can_be_looked_at(
     wait(lambda: page.locator("#runs").is_enabled(), "the list")
     write_results(results, {**SUMMARY, "run_uid": "bbbb-2", "sample": "newer"}, {})
     scan.publish(180)
-    wait(lambda: "2" in page.locator("#runs").inner_text(), "the newer scan")
+    wait(lambda: "3" in page.locator("#runs").inner_text(), "the newer scan")
     page.click("#runs")
     page.get_by_role("button", name="tooth").click()
     wait(lambda: page.evaluate("document.querySelector('dialog img').naturalWidth > 0"), "the picture")

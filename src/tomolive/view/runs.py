@@ -1,6 +1,7 @@
-"""Finished scans, as the live reconstruction left them in its results folder."""
+"""The list of scans: the one that runs, those in the results folder, and those in the catalog."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tomolive.errors import CatalogError
+from tomolive.live.snapshot import SnapshotStore, Status
+from tomolive.view.catalog_runs import CatalogRuns
+
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
+_MEDIA = {".png": "image/png", ".tif": "image/tiff", ".json": "application/json"}
 _MOST = 50
 _TICK_NS = 2_000_000_000
 _TOLD = (
@@ -37,16 +44,13 @@ class _Seen:
     """Of the summary; None until it is asked for, empty if it is none of ours."""
 
 
-class FinishedRuns:
-    """The routes below ``/api/runs``; looks at the disk again only when a result has come or gone."""
+class RunList:
+    """The routes below ``/api/runs``."""
 
-    def __init__(self, results: Path | None) -> None:
-        self._results = results
-        self._lock = threading.Lock()
-        self._seen: dict[str, _Seen] = {}
-        self._listed: list[dict[str, Any]] = []
-        self._changed: int | None = None
-        """Of the results folder, when `_listed` was made; None if it may have changed since unnoticed."""
+    def __init__(self, store: SnapshotStore, finished: "FinishedRuns", catalog: CatalogRuns) -> None:
+        self._store = store
+        self._finished = finished
+        self._catalog = catalog
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -56,11 +60,83 @@ class FinishedRuns:
         ]
 
     async def runs(self, _: Request) -> Response:
-        """Answer with what is known of the newest scans, newest first."""
-        return JSONResponse(await anyio.to_thread.run_sync(self.newest))
+        """Answer with what is known of the newest scans, newest first, and why others are not listed."""
+        runs = await anyio.to_thread.run_sync(self.newest)
+        return JSONResponse({"runs": runs, "catalog": self._catalog.problem})
 
     def newest(self) -> list[dict[str, Any]]:
-        """Return the newest summaries; ``finished`` is Unix time, ``folder`` a name for `file`.
+        """Return each scan once: the one that runs, then what is newest of results and catalog."""
+        here = [{**run, "from": "results"} for run in self._finished.newest()]
+        known = {run["run_uid"] for run in here}
+        running = _running(self._store.latest.status, known)
+        known |= {run["run_uid"] for run in running}
+        there = [run for run in self._catalog.newest() if run["run_uid"] not in known]
+        return running + sorted(here + there, key=lambda run: run["finished"], reverse=True)
+
+    async def file(self, request: Request) -> Response:
+        """Answer with one file of one scan: of its results here, or made from those in the catalog."""
+        run, file = request.path_params["run"], request.path_params["file"]
+        if not _NAME.fullmatch(run) or file not in _FILES:
+            return JSONResponse({"error": f"no such file; there are {', '.join(_FILES)}"}, 404)
+        path = self._finished.path(run, file)
+        if path is not None:
+            return FileResponse(path, filename=f"{run}-{file}", content_disposition_type="inline")
+        try:
+            body = await anyio.to_thread.run_sync(_from_catalog, self._catalog, run, file)
+        except CatalogError as error:
+            return JSONResponse({"error": str(error)}, 502)
+        if body is None:
+            return JSONResponse({"error": f"scan {run} has no {file}"}, 404)
+        return Response(body, media_type=_MEDIA[Path(file).suffix])
+
+
+def _running(status: Status, known: set[str]) -> list[dict[str, Any]]:
+    """Return the scan that runs, or has just ended and left no results yet."""
+    if not status.run_uid or status.run_uid in known:
+        return []
+    frames = {"planned": status.frames_planned, "received": status.frames_received}
+    told = {key: getattr(status, key, None) for key in _TOLD}
+    return [{
+        **told, "outcome": status.state, "frames": {**frames, "missing": [list(r) for r in status.missing]},
+        "coverage_deg": status.coverage, "finished": status.updated, "folder": status.run_uid,
+        "picture": False, "from": "running",
+    }]  # fmt: skip
+
+
+def _from_catalog(catalog: CatalogRuns, run: str, file: str) -> bytes | None:
+    """Return a file of a scan as its results folder would have it; None if there is no result."""
+    found = catalog.slices(run)
+    if found is None:
+        return None
+    slices, parameters = found
+    body = io.BytesIO()
+    if file == "summary.json":
+        body.write(json.dumps({"run_uid": run, **parameters}).encode())
+    elif file == "slices.png":
+        from tomolive.live.figure import draw
+
+        about: dict[str, Any] = {key: parameters[key] for key in ("positions", "units", "pixel_size_um")}
+        draw(slices, title=f"run {run[:8]}", **about).save(body, "png")
+    else:
+        import tifffile
+
+        tifffile.imwrite(body, slices[Path(file).stem].astype(np.float32), metadata={"run_uid": run})
+    return body.getvalue()
+
+
+class FinishedRuns:
+    """The results folder; looks at the disk again only when a result has come or gone."""
+
+    def __init__(self, results: Path | None) -> None:
+        self._results = results
+        self._lock = threading.Lock()
+        self._seen: dict[str, _Seen] = {}
+        self._listed: list[dict[str, Any]] = []
+        self._changed: int | None = None
+        """Of the results folder, when `_listed` was made; None if it may have changed since unnoticed."""
+
+    def newest(self) -> list[dict[str, Any]]:
+        """Return the newest summaries; ``finished`` is Unix time, ``folder`` a name for `path`.
 
         Any thread may call this.
         """
@@ -106,15 +182,14 @@ class FinishedRuns:
             seen.told["picture"] = (folder / "slices.png").exists()
         return seen.told
 
-    async def file(self, request: Request) -> Response:
-        """Answer with one file of one scan; only known names below the results folder."""
-        run, file = request.path_params["run"], request.path_params["file"]
-        if self._results is None or not _NAME.fullmatch(run) or file not in _FILES:
-            return JSONResponse({"error": f"no such file; there are {', '.join(_FILES)}"}, 404)
+    def path(self, run: str, file: str) -> Path | None:
+        """Return where a file of a scan is, if it is below the results folder."""
+        if self._results is None:
+            return None
         path = self._results / run / file
         if not path.is_file() or not path.resolve().is_relative_to(self._results.resolve()):
-            return JSONResponse({"error": f"scan {run} has no {file}"}, 404)
-        return FileResponse(path, filename=f"{run}-{file}", content_disposition_type="inline")
+            return None
+        return path
 
 
 def _finished(folder: Path) -> float | None:

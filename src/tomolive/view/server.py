@@ -26,7 +26,8 @@ from tomolive.live.snapshot import SnapshotStore
 from tomolive.view import requests
 from tomolive.view.access import Access, KnownHosts, SecurityHeaders, same_origin
 from tomolive.view.api import Api
-from tomolive.view.runs import FinishedRuns
+from tomolive.view.catalog_runs import CatalogRuns
+from tomolive.view.runs import FinishedRuns, RunList
 from tomolive.view.viewers import Audience
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def create_app(
     source: str = "",
     filters: tuple[str, ...] | None = None,
     results: Path | None = None,
+    catalog: str | None = None,
 ) -> Starlette:
     """Return the page as an ASGI application.
 
@@ -60,10 +62,13 @@ def create_app(
         Names that the reconstruction knows; all of `tomolive.recon.filters` by default.
     results
         Folder in which the reconstruction leaves finished scans; without it none are listed.
+    catalog
+        URI of a Tiled catalog whose scans are listed as well.
     """
     if filters is None:
         from tomolive.recon.filters import FILTERS as filters  # noqa: N811  a default, not a constant
     access = Access(token, read_only)
+    catalog_runs = CatalogRuns(catalog)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -75,6 +80,7 @@ def create_app(
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+        catalog_runs.close()
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -98,7 +104,7 @@ def create_app(
             Route("/", page),
             WebSocketRoute("/live", watch),
             *Api(store, controls, access, filters).routes(),
-            *FinishedRuns(results).routes(),
+            *RunList(store, FinishedRuns(results), catalog_runs).routes(),
             Route("/healthz", health),
             Route("/metrics", _metrics),
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -1,4 +1,4 @@
-// The scans that are over: a list, and the picture that each of them left.
+// The scan that runs and those that are over, of this process and of the catalog: a list, and the picture that each left.
 
 import { number, ranges, seconds } from "./units.js";
 
@@ -39,7 +39,9 @@ export class Runs {
   async load() {
     const reply = await fetch("api/runs").catch(() => null);
     if (!reply?.ok) return;
-    this.runs = await reply.json();
+    const { runs, catalog } = await reply.json();
+    this.runs = runs;
+    this.dialog.querySelector(".sources").textContent = catalog;
     this.button.disabled = !this.runs.length;
     this.button.querySelector("span").textContent = this.runs.length ? String(this.runs.length) : "";
     this.list.replaceChildren(...this.runs.map((run) => this.item(run)));
@@ -51,7 +53,8 @@ export class Runs {
     const time = new Date(run.finished * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
     const { received, planned } = run.frames ?? {};
     const small = document.createElement("small");
-    small.textContent = `${time} · ${received ?? 0} of ${planned ?? "?"} · ${run.outcome ?? ""}`;
+    const where = { running: "running", catalog: "catalog", results: "" }[run.from];
+    small.textContent = [time, `${received ?? "?"} of ${planned ?? "?"}`, run.outcome, where].filter(Boolean).join(" · ");
     button.append(name(run), small);
     button.dataset.folder = run.folder;
     button.setAttribute("aria-current", String(run.folder === this.chosen));
@@ -72,15 +75,15 @@ export class Runs {
     this.picture.src = run.picture ? `${base}/slices.png?${run.finished}` : "";
     this.picture.alt = run.picture ? `The three slices of ${name(run)}` : "";
     this.tell(run);
-    this.files.replaceChildren(...(run.picture ? ["xy.tif", "xz.tif", "yz.tif", "summary.json"] : ["summary.json"]).map((file) => {
+    this.files.replaceChildren(...(run.picture ? ["xy.tif", "xz.tif", "yz.tif", "summary.json"] : run.from === "results" ? ["summary.json"] : []).map((file) => {
       const link = document.createElement("a");
       link.href = `${base}/${file}`;
       link.textContent = file;
       link.download = `${run.folder}-${file}`;
       return link;
     }));
-    const url = new URL(`${base}/xy.tif`, location.href);
-    this.code.textContent = pythonFor("xy", url);
+    const live = run.from === "running" ? "api/slices/xy.tif" : `${base}/xy.tif`;
+    this.code.textContent = run.picture || run.from === "running" ? pythonFor("xy", new URL(live, location.href)) : "";
   }
 
   tell(run) {
@@ -89,9 +92,9 @@ export class Runs {
     const facts = {
       Run: run.run_uid,
       Plan: run.plan,
-      Projections: `${frames.received ?? 0} of ${frames.planned ?? frames.announced ?? "?"}`,
+      Projections: `${frames.received ?? "?"} of ${frames.planned ?? frames.announced ?? "?"}`,
       Missing: missing,
-      Angles: `${number(run.coverage_deg, 4)}°`,
+      Angles: run.coverage_deg === null ? "" : `${number(run.coverage_deg, 4)}°`,
       "Rotation centre": `${number(run.center, 6)} (${run.center_source || "source unknown"})`,
       Filter: run.filter,
       "Final after": seconds(run.seconds_last_frame_to_final),

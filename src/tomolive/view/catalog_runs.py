@@ -1,0 +1,140 @@
+"""Scans that are in a Tiled catalog, with what was reconstructed of them."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import CatalogError
+
+log = logging.getLogger(__name__)
+
+MOST = 50
+_FRESH_S = 10.0
+"""So long a list is believed; whoever has the page open asks again and again."""
+_RESULTS = ("live_reconstruction", "volume_reconstruction")
+
+
+class CatalogRuns:
+    """The newest runs of one catalog; any thread may ask, one at a time does.
+
+    Parameters
+    ----------
+    uri
+        Of the catalog, as ``tomolive catalog`` prints it; None: there is none.
+
+    Attributes
+    ----------
+    problem
+        Why there are none to list, in words; empty if all is well.
+    """
+
+    def __init__(self, uri: str | None) -> None:
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._listed: list[dict[str, Any]] = []
+        self._looked = float("-inf")
+        self.problem = "" if uri else "no catalog: name one with --catalog"
+
+    def newest(self) -> list[dict[str, Any]]:
+        """Return what is known of the newest scans, newest first, with the fields of a finished one."""
+        if self._uri is None:
+            return []
+        with self._lock:
+            if time.monotonic() - self._looked > _FRESH_S:
+                try:
+                    self._listed = self._look()
+                    self.problem = ""
+                except (CatalogError, ImportError) as error:
+                    self._forget(error)
+                self._looked = time.monotonic()
+            return self._listed
+
+    def slices(self, uid: str) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]] | None:
+        """Return slices and parameters of the newest live reconstruction of a run; None: there is none.
+
+        Raises
+        ------
+        CatalogError
+            if the catalog does not answer.
+        """
+        if self._uri is None:
+            return None
+        from tiled.queries import Key
+
+        from tomolive.catalog.open import tiled_errors
+
+        with self._lock, tiled_errors(self._uri):
+            results = self._open().search(Key("start.raw_run") == uid)
+            for result in reversed(results.search(Key("start.plan_name") == _RESULTS[0]).values()):
+                if "slices" not in result:
+                    continue
+                stream = result["slices"]
+                planes = {plane: np.squeeze(stream[plane].read(), 0) for plane in ("xy", "xz", "yz")}
+                return planes, result.metadata["start"]["tomolive"]["parameters"]
+        return None
+
+    def _open(self) -> Any:
+        if self._client is None:
+            from tomolive.catalog.open import open_catalog
+
+            self._client = open_catalog(self._uri or "")
+        return self._client
+
+    def _forget(self, error: Exception) -> None:
+        """Keep what was listed, say what is wrong, and begin anew next time."""
+        log.warning("the catalog cannot be listed: %s", error)
+        missing = isinstance(error, ImportError)
+        self.problem = "install tomolive[catalog] to list its runs" if missing else str(error)
+        self._close()
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.context.close()
+            self._client = None
+
+    def _look(self) -> list[dict[str, Any]]:
+        from tomolive.catalog.open import tiled_errors
+
+        with tiled_errors(self._uri or ""):
+            newest = list(reversed(self._open().values().tail(2 * MOST)))
+        documents = [run.metadata for run in newest if "start" in run.metadata]
+        results = {told["start"].get("raw_run"): told for told in reversed(documents)}
+        scans = [told for told in documents if told["start"].get("plan_name") not in _RESULTS]
+        return [_tell(told, results.get(told["start"]["uid"])) for told in scans[:MOST]]
+
+
+def _tell(run: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a scan as its summary has them, as far as its documents tell."""
+    start, stop = run["start"], run.get("stop") or {}
+    sample = start.get("sample") or ""
+    parameters = result["start"]["tomolive"]["parameters"] if result else {}
+    planned = (start.get("tomography") or {}).get("num_projections")
+    counted = [count for name, count in (stop.get("num_events") or {}).items() if name.startswith("proj")]
+    return {
+        "run_uid": start["uid"],
+        "scan_id": start.get("scan_id"),
+        "sample": sample.get("name", "") if isinstance(sample, Mapping) else str(sample),
+        "plan": start.get("plan_name"),
+        "outcome": stop.get("exit_status", "not ended"),
+        "frames": {"planned": planned, "received": counted[0] if counted else None, "missing": []},
+        "center": parameters.get("center"),
+        "center_source": parameters.get("center_source", ""),
+        "filter": parameters.get("filter"),
+        "coverage_deg": None,
+        "seconds_last_frame_to_final": None,
+        "finished": stop.get("time", start["time"]),
+        "folder": start["uid"],
+        "picture": result is not None and result["start"].get("plan_name") == _RESULTS[0],
+        "from": "catalog",
+    }
