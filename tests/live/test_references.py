@@ -1,11 +1,14 @@
 """Darks and flats of many runs in bounded memory."""
 
+import time
 import tracemalloc
+from functools import partial
 
 import numpy as np
 
-from tomolive.live.references import RUNS_KEPT, References
-from tomolive.live.run import Batch
+from tomolive.live import references
+from tomolive.live.references import RUNS_KEPT, EarlierRuns, References
+from tomolive.live.run import Batch, Note
 from tomolive.recon.correct import flat_field
 
 
@@ -45,3 +48,62 @@ def test_runs_long_past_are_forgotten():
         references.touch("0")
     assert "0" in references
     assert "1" not in references
+
+
+def fetched(earlier, uid):
+    """Ask for an earlier run; wait until it is said what came of it."""
+    earlier.ask(uid)
+    out, deadline = [], time.monotonic() + 60
+    while not any(isinstance(found, Note) for found in out) and time.monotonic() < deadline:
+        out += earlier.take()
+        time.sleep(0.01)
+    return out
+
+
+def earlier_run(scans, scan_of, *ending):
+    """An earlier scan that has its darks and flats; ``ending`` goes on with its dispatcher."""
+    run = scans.Run(**scans.tomolive_start())
+    items = [run.start, run.resource("camera")]
+    for name in ("darks", "flats"):
+        items += [run.descriptor(name, camera=scans.image)]
+        for first in range(0, 6, 2):
+            items += [run.datum(name, "camera", first, first + 2)]
+            items += [run.images(name, "camera", first, first + 2)]
+    feeder = scan_of.Feeder(items)
+    feeder.items += [partial(end, feeder) for end in ending] or [run.stop()]
+    return run, feeder
+
+
+def test_darks_and_flats_of_an_earlier_run_take_little_memory(scans, scan_of, monkeypatch):
+    """Beyond a limit they lie in a file; each kind comes whole, and nothing else of that run."""
+    monkeypatch.setattr(references, "_MEMORY", 100)
+    run, feeder = earlier_run(scans, scan_of)
+    *found, note = fetched(EarlierRuns(lambda _uid: feeder), run.uid)
+    assert [(batch.kind, batch.array[:, 0, 0].tolist()) for batch in found] == [
+        ("dark", [0, 1, 2, 3, 4, 5]), ("flat", [0, 1, 2, 3, 4, 5])
+    ]  # fmt: skip
+    base = found[0].array
+    while not isinstance(base, np.memmap):
+        base = base.base
+    assert "6 darks and 6 flats" in note.text
+
+
+def test_an_earlier_run_that_goes_silent_gives_what_came(scans, scan_of, monkeypatch):
+    """Patience counts from the last document or frame; nothing waits for a run that never stops."""
+    monkeypatch.setattr(references, "_GIVE_UP_S", 0.2)
+
+    def go_silent(feeder):
+        while not feeder.stopped:
+            feeder.be_idle()
+            time.sleep(0.01)
+
+    run, feeder = earlier_run(scans, scan_of, go_silent)
+    *found, note = fetched(EarlierRuns(lambda _uid: feeder), run.uid)
+    assert [len(batch.array) for batch in found] == [6, 6]
+    assert not note.problem
+
+
+def test_an_earlier_run_that_is_not_there_is_told(scans, scan_of):
+    """Once, with its uid; the scan goes on without."""
+    (note,) = fetched(EarlierRuns(lambda _uid: scan_of.Feeder([])), "0123456789")
+    assert "01234567 were not found at the hub" in note.text

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.live.rules import Rules
+from tomolive.files.gathering import Gathering
+from tomolive.live.rules import Kind, Rules
 from tomolive.live.run import Batch, Note, Output
 from tomolive.live.scan import ScanReader
 
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 RUNS_KEPT = 4
 _GIVE_UP_S = 60.0
+"""Without a document or a frame for so long, what came of an earlier run is all."""
+_MEMORY = 1 << 28
+"""Bytes of its darks, and of its flats; beyond it they lie in a file until they are averaged."""
 
 Stack = npt.NDArray[np.float64]
 
@@ -127,6 +132,7 @@ class Dispatcher(Protocol):
 
     def subscribe(self, func: Callable[[str, dict[str, Any]], Any], name: str = "all") -> int: ...  # noqa: D102
     def subscribe_frames(self, callback: Any, missing: Any = None) -> int: ...  # noqa: D102
+    def subscribe_idle(self, callback: Callable[[], Any]) -> int: ...  # noqa: D102
     def start(self) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
 
@@ -173,33 +179,34 @@ class EarlierRuns:
         self._under_way.discard(run_uid)
 
     def _read(self, run_uid: str) -> list[Output]:
-        """Read one run up to its stop document."""
+        """Read one run up to its stop document, or as far as it comes."""
         reader = ScanReader(self._rules)
         dispatcher = self._connect(run_uid)
-        found: list[Output] = []
-        counts = {"dark": 0, "flat": 0}
+        found: dict[Kind, Gathering] = {"dark": Gathering(_MEMORY), "flat": Gathering(_MEMORY)}
+        newest = time.monotonic()
 
         def keep(outputs: Iterable[Output]) -> None:
+            nonlocal newest
+            newest = time.monotonic()
             for out in outputs:
-                if isinstance(out, Batch) and out.run_uid == run_uid and out.kind != "projection":
-                    counts[out.kind] += len(out.array)
-                    found.append(out)
+                if isinstance(out, Batch) and out.run_uid == run_uid and out.kind in found:
+                    found[out.kind].add(out.array)
 
         def document(name: str, doc: dict[str, Any]) -> None:
             keep(reader.document(name, doc))
             if name == "stop" and doc["run_start"] == run_uid:
                 dispatcher.stop()
 
+        def idle() -> None:
+            if time.monotonic() - newest > _GIVE_UP_S:
+                dispatcher.stop()
+
         dispatcher.subscribe(document)
         dispatcher.subscribe_frames(lambda f: keep(reader.frames(f)), lambda m: keep(reader.missing(m)))
-        timer = threading.Timer(_GIVE_UP_S, dispatcher.stop)
-        timer.daemon = True
-        timer.start()
-        try:
-            dispatcher.start()
-        finally:
-            timer.cancel()
-        if not any(counts.values()):
+        dispatcher.subscribe_idle(idle)
+        dispatcher.start()
+        batches = [Batch(kind, run_uid, 0, got.array(), None) for kind, got in found.items() if len(got)]
+        if not batches:
             return [Note(run_uid, f"darks and flats of run {run_uid[:8]} were not found at the hub")]
-        words = f"{counts['dark']} darks and {counts['flat']} flats of run {run_uid[:8]} are used"
-        return [*found, Note(run_uid, words, problem=False)]
+        counts = f"{len(found['dark'])} darks and {len(found['flat'])} flats"
+        return [*batches, Note(run_uid, f"{counts} of run {run_uid[:8]} are used", problem=False)]
