@@ -121,18 +121,21 @@ def _correct_between(projections, dark, gain, later, share, half, out):
             correct_row(projections[frame, row], dark[row], now, half, out[frame, row])
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, inline="always")
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
 def correct_row(counts, dark, gain, half, line):
     """Write the line integrals of one row; ``half`` is what a starved pixel is taken to have counted."""
     # Not full fastmath: the compiler must not assume that there are no NaN and no infinities.
-    infinite = np.float32(np.inf)
-    without = 0
-    # One plain loop for the many pixels that have a value; rows with others are gone through again.
+    nothing = np.float32(np.nan)
+    # One plain loop for the many pixels that have a value; a row with others is gone through again. A sum
+    # tells them, which the compiler does fastest.
+    total = np.float32(0)
     for column in range(counts.size):
         transmission = (np.float32(counts[column]) - dark[column]) * gain[column]
-        without += not ((transmission > np.float32(0)) & (transmission < infinite))
-        line[column] = -log32(max(transmission, FLOOR))
-    if without:
+        known = (transmission > np.float32(0)) & (transmission < np.float32(np.inf))
+        value = -log32(max(transmission, FLOOR)) if known else nothing
+        line[column] = value
+        total += value
+    if not np.isfinite(total):
         _tell_apart(counts, dark, gain, line)
         _complete(line, gain, half)
 

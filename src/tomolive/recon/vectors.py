@@ -16,8 +16,10 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
+from numba.core import config
+from numba.core.cgutils import get_or_insert_function
 from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
@@ -29,6 +31,8 @@ WIDTH = 16
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INT32 = ir.IntType(32)
 _INTEGERS = ir.VectorType(_INT32, WIDTH)
+# who lets numba compile for another processor than this one gets code for any
+_HAS_AVX512 = not getattr(config, "CPU_NAME", None) and bool(binding.get_host_cpu_features().get("avx512f"))
 
 
 class VectorType(types.Type):
@@ -165,7 +169,8 @@ def _transpose(typing_context, source, at, stride, target, to, target_stride):  
 def _interpolate(typing_context, array, base, first, step):  # noqa: ARG001
     """Return ``array`` at the places ``base + first + k step``, k < WIDTH, linear between neighbours.
 
-    No place is below ``base``. Places are counted from there, so that float32 is enough for them.
+    ``step`` is from -1 to 1 and no place is below ``base``: places are counted from there, so that float32
+    is enough for them.
     """
 
     def generate(context, builder, signature, arguments):
@@ -189,7 +194,17 @@ def _interpolate(typing_context, array, base, first, step):  # noqa: ARG001
 
 
 def _pick(context, builder, array_type, array, base, index):
-    """Return ``array[base + index]``."""
+    """Return ``array[base + index]``, each index below ``2 WIDTH``.
+
+    AVX-512 picks from two registers, four times as fast as numbers are read from memory one by one.
+    """
+    if _HAS_AVX512:
+        low = builder.load(_place(context, builder, array_type, array, base))
+        high = builder.load(_place(context, builder, array_type, array, builder.add(base, base.type(WIDTH))))
+        low.align = high.align = 4
+        function = ir.FunctionType(_VECTOR, [_VECTOR, _INTEGERS, _VECTOR])
+        name = "llvm.x86.avx512.vpermi2var.ps.512"
+        return builder.call(get_or_insert_function(builder.module, function, name), [low, index, high])
     data = builder.gep(context.make_array(array_type)(context, builder, array).data, [base])
     picked = ir.Constant(_VECTOR, ir.Undefined)
     for lane in range(WIDTH):
