@@ -11,6 +11,7 @@ from tomolive.errors import TomoliveError
 COMMANDS = {
     "archive": "tomolive.cli.catalog:archive",
     "bench": "tomolive.cli.bench:bench",
+    "bridge": "tomolive.cli.bridge:bridge",
     "catalog": "tomolive.cli.catalog:catalog",
     "check": "tomolive.cli.check:check",
     "demo": "tomolive.cli.demo:demo",

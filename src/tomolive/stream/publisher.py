@@ -94,6 +94,11 @@ class Publisher:
         """Documents that have not been acknowledged."""
         return self._way.waiting
 
+    @property
+    def spooled(self) -> tuple[Path, int] | None:
+        """Its spool, and how many documents have been written to it; None: it has no spool."""
+        return self._way.spooled
+
     def flush(self, timeout: float) -> bool:
         """Wait until the hub has everything; False if it has not after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
@@ -142,6 +147,10 @@ class _HubWay:
     @property
     def waiting(self) -> int:
         return self._spool.waiting
+
+    @property
+    def spooled(self) -> tuple[Path, int]:
+        return self._spool.path, self._spool.last
 
     def close(self, timeout: float) -> None:
         if self._deadline is not None or self._forked:
@@ -194,6 +203,7 @@ class _StockWay:
     """To bluesky's own proxy, in its own format, with its own promises: none."""
 
     waiting = 0
+    spooled = None
 
     def __init__(self, address: str) -> None:
         self._context = zmq.Context()
