@@ -1,4 +1,4 @@
-"""Live slices of half acquisitions, of flats taken several times, and of a centre known before 180 degrees."""
+"""Live slices of half acquisitions, of flats taken several times, and of a centre before 180 degrees."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_a_half_acquisition_is_wide(center):
 
 
 def test_a_centre_change_can_make_a_half_acquisition():
-    """What was drawn as an ordinary whole turn becomes wide when the centre is put near the edge, and back."""
+    """An ordinary whole turn becomes wide when the centre is put near the edge, and narrow again."""
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     frames, (darks, flats) = counts(angles, 10.0), refs()
     slices = SliceAccumulator(ROWS, COLUMNS, center=31.5, turn=360.0)
@@ -141,7 +141,8 @@ def test_corrections_are_those_of_the_one_chain(corrections, filtered_mb):
         assert_same(found["xy"], volume[rows // 2])
         assert_same(found["yz"], volume[:, :, columns // 2])
         assert_same(found["xz"], volume[:, slices.positions["xz"]])
-        assert abs(slices.positions["xz"] - 20 / corrections.binning) <= 1
+        if when == "after":
+            assert abs(slices.positions["xz"] - 20 / corrections.binning) <= 1
         assert slices.center == 30.2
 
 
@@ -163,7 +164,7 @@ def test_corrections_that_cannot_be_done_change_nothing():
 
 
 def test_the_centre_is_found_before_180_degrees():
-    """From 90 degrees on it is estimated, taken if it was far off, and left to the opposite pair afterwards."""
+    """It is estimated from 90 degrees on, and taken if it was far off; the opposite pair knows better."""
     rows, center = 24, 38.0
     angles = np.linspace(0, np.pi, 181)
     z, u = np.ogrid[:rows, :COLUMNS]

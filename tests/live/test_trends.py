@@ -98,7 +98,7 @@ def test_noise_and_resolution_get_worse_with_fewer_photons():
 
 
 def test_flats_that_moved_are_found():
-    """A beam profile that is another one after the scan is told as a part of the mean; its brightness is not."""
+    """A beam profile that is another one after the scan is told; another brightness is not."""
     trends = Trends(QualitySettings())
     before = np.broadcast_to(20000 + 50.0 * np.arange(COLUMNS), (1, ROWS, COLUMNS))
     for after, warns in ((before * 1.3, False), (before[:, :, ::-1], True)):

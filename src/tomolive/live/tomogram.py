@@ -57,7 +57,8 @@ class Tomogram:
     ) -> None:
         self.shape = shape
         rows, columns = shape
-        sizes = {"xy": rows, "xz": columns, "yz": columns}
+        across = columns // settings.corrections.binning
+        sizes = {"xy": rows // settings.corrections.binning, "xz": across, "yz": across}
         self.scan = scan
         self._references = references
         self._slices = SliceAccumulator(
