@@ -1,5 +1,6 @@
 """The page of a real scan: simulated beamline, hub, live reconstruction and browser, all as processes."""
 
+import io
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -57,6 +60,10 @@ def test_the_page_shows_a_running_scan(demo_page: str, open_page: Any, wait: Cal
     wait(lambda: received() > frames, "progress", 60)
     for plane, was in before.items():
         wait(lambda p=plane, w=was: page.evaluate(SUM, p) != w, f"a change of {plane}", 60)
+    for asked in ("xy.npy?position=3", "oblique.npy?tilt=90&turn=45&offset=0", "sinogram.npy?position=5"):
+        reply = httpx.get(f"{demo_page}api/slices/{asked}", timeout=60)
+        assert reply.status_code == 200, reply.text
+        assert np.isfinite(np.load(io.BytesIO(reply.content))).any()
     if SCREENSHOTS:
         # The simulated axis; found by the reconstruction only when half a turn is over.
         page.fill("#center", "249.3")

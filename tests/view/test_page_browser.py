@@ -19,18 +19,6 @@ CANVAS = """plane => {
   for (let i = 0; i < data.length; i += 4) hash = (hash * 31 + data[i]) | 0;
   return hash;
 }"""
-PAINTED = """async ([plane, size]) => {
-  const {place} = await import("/static/draw.js");
-  const canvas = document.querySelector(`[data-plane=${plane}] .picture`);
-  const {scale, left, top} = place(canvas, size[0], size[1], {zoom: 1, x: .5, y: .5});
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const grey = [];
-  const spot = (start, index) => Math.floor(start + (index + .5) * scale);
-  for (let row = 0; row < size[1]; row++)
-    for (let column = 0; column < size[0]; column++)
-      grey.push(data[4 * (spot(top, row) * canvas.width + spot(left, column))]);
-  return grey;
-}"""
 
 
 def until(page: Any, script: str, argument: Any = None, timeout: float = 30.0) -> None:
@@ -69,22 +57,6 @@ def test_all_pictures_change_during_a_scan(page_server: Any, open_page: Any, bea
         before = page.evaluate(CANVAS, plane)
         assert before != 0
         until(page, f"plane => ({CANVAS})(plane) !== {before}", plane)
-
-
-def test_pixels_on_the_canvas_are_those_of_the_array(
-    page_server: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
-) -> None:
-    """Each reconstructed pixel has, on the screen, the grey that its value and the levels give."""
-    scan.publish(60)
-    page = open_page(page_server.url + "#levels=-0.2,0.9", 1600, 900)
-    drawn(page)
-    pixels = scan.store.latest.pictures["xy"].pixels
-    expected = np.clip(np.rint((pixels + 0.2) / 1.1 * 255), 0, 255)
-
-    def shown() -> np.ndarray:
-        return np.reshape(page.evaluate(PAINTED, ["xy", [256, 256]]), (256, 256))
-
-    wait(lambda: np.abs(shown() - expected).max() <= 1, "every pixel with its grey")
 
 
 def test_empty_state_teaches(page_server: Any, open_page: Any) -> None:
