@@ -167,14 +167,22 @@ def confine_links(path: Path, confine: Confine) -> list[tuple[Path, str]]:
                 if isinstance(item, h5py.ExternalLink):
                     names = [item.filename]
                     ahead += [confine(place) for place in _places(path, item.filename)]
-                else:
+                elif _is_elsewhere(item):
                     confine_sources(item, confine)
                     names = [name for name, _, _ in item.external or ()] + _sources_of(item)
                     ahead += [confine(path.parent / name) for name in names]
+                else:
+                    continue
                 ways += [(path, name) for name in names]
         finally:
             trail.close()
     return list(dict.fromkeys(ways))
+
+
+def _is_elsewhere(dataset: h5py.Dataset) -> bool:
+    """Whether values of a dataset may lie in other files."""
+    properties = dataset.id.get_create_plist()
+    return properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count() > 0
 
 
 def _sources_of(dataset: h5py.Dataset) -> list[str]:
