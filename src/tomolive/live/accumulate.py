@@ -140,11 +140,13 @@ class SliceAccumulator:
         projections: Counts,
         angles: npt.ArrayLike,
         numbers: Sequence[int] | npt.NDArray[np.integer],
+        *,
+        estimate: bool = True,
     ) -> None:
         """Add raw projections (n, rows, columns) at ``angles`` (n,), radians.
 
         In any order; ``numbers`` (n,) tells them apart, and one that is there already is counted and left
-        out.
+        out. Without ``estimate`` the centre stays where it is until `recentre`.
         """
         projections = np.asarray(projections)
         radians = np.atleast_1d(np.asarray(angles, np.float64))
@@ -163,10 +165,15 @@ class SliceAccumulator:
         self._angles = np.concatenate([self._angles, radians[fresh]])
         if self._field is None:
             return
-        if self._centring.from_pair(self._projections, self._angles):
-            self._redraw()
-        else:
+        if not (estimate and self.recentre()):
             self._drawing.draw_new(self._angles, self.center)
+
+    def recentre(self) -> bool:
+        """Estimate the centre from the best opposite pair; return whether it moved, and slices with it."""
+        moved = self._centring.from_pair(self._projections, self._angles)
+        if moved:
+            self._redraw()
+        return moved
 
     def _check_type(self, dtype: np.dtype) -> None:
         if self._dtype is None:
@@ -189,6 +196,7 @@ class SliceAccumulator:
         if self._field is None:
             self._set_up(self.filter, self.corrections, new_references=True)
             self._redraw()
+        self.recentre()
         if refine and (question := self.refinement()):
             self.take_center(question())
         self._drawing.settle(self._angles, self.center)

@@ -23,6 +23,8 @@ class Watched:
     """When its last document or frame came."""
     announced: float | None = None
     """Since when the document that announced the newest projections has been there."""
+    came: bool = False
+    """Projections have come since its centre was last estimated."""
     fresh: bool = False
     """Projections have come that no picture holds."""
     lag: float | None = None

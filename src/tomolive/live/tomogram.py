@@ -103,7 +103,7 @@ class Tomogram:
         self._apply_references()
         numbers = np.arange(batch.first, batch.first + len(batch.array))
         first = self._slices.received == 0
-        self._slices.add(batch.array, batch.angles, numbers)
+        self._slices.add(batch.array, batch.angles, numbers, estimate=False)
         if first and self._field is None:
             # Without flats the beam is guessed from the first projection, which is there only now.
             self._references_changed = True
@@ -111,6 +111,10 @@ class Tomogram:
         self._newest = (batch.first + len(batch.array) - 1, batch.array[-1].copy())
         self._trends.add(batch.first, batch.array)
         self._unfinished = True
+
+    def recentre(self) -> bool:
+        """Estimate the centre from the best opposite pair; return whether it moved, and slices with it."""
+        return self._slices.recentre()
 
     def _apply_references(self) -> None:
         if not self._references_changed:

@@ -272,11 +272,14 @@ class LiveReconstruction:
     def _write_analysed(self) -> bool:
         """Take what analyses have found, and write results that waited for it; return whether any came."""
         ready = [w for w in self._refining if not w.refining and not self._analyses.is_awaited(w)]
-        found = self._analyses.poll(self._known())
+        news, about = self._analyses.poll(self._known())
+        for watched in about:
+            if watched.ended and watched not in self._refining:  # its results were not kept waiting for this
+                self._results.put_off(watched)
         for watched in ready:
             self._refining.remove(watched)
             self._write(watched)
-        return found
+        return news
 
     def _finish(self, watched: Watched) -> None:
         """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
@@ -387,7 +390,7 @@ class LiveReconstruction:
                 )
             watched.tomogram.add(batch)
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
-            watched.fresh = self._publication.redraw = True
+            watched.came = watched.fresh = self._publication.redraw = True
             if watched is self._current:
                 self._estimates.look(watched)
             self._analyses.see_projections(watched, len(batch.array))
@@ -450,10 +453,21 @@ class LiveReconstruction:
         """Grant wishes, and publish if there is something new and it is time."""
         answered = self._estimates.poll() | self._write_analysed()
         granted = self._wishes.grant(self._grant)
-        self._publication.retell |= self._orders is not None and self._orders.poll()
+        if self._orders and self._orders.poll():
+            self._publication.retell = True
+            self._analyses.see_volume(self._orders.progress)
         looked = self._wishes.looked_at - self._looked
         if granted or answered or looked or self._publication.is_due:
             self._publish()
+            self._recentre()
+
+    def _recentre(self) -> None:
+        """Estimate the centre where projections have come, once a picture shows them: it may redraw all."""
+        for watched in self._open.values():
+            if watched.came and watched.tomogram:
+                watched.came = False
+                with self._may_fail(watched):
+                    self._publication.redraw |= watched.tomogram.recentre()
 
     def _publish(self) -> None:
         current, before = self._current, self._shown
