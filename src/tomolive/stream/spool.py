@@ -22,7 +22,7 @@ import platformdirs
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
-from tomolive.stream.engines.address import EngineAddress
+from tomolive.stream.engines.address import EngineAddress, shown
 from tomolive.stream.segments import SegmentFile, segment_name, segments_in, survey
 from tomolive.stream.sockets import Address
 
@@ -55,9 +55,12 @@ def default_folder(address: str) -> Path:
 
 
 def _place(address: str) -> str:
-    if "://" in address and address.partition("://")[0] not in {"tcp", "stock"}:
+    scheme = address.partition("://")[0] if "://" in address else "tcp"
+    if scheme in {"nats", "kafka"}:
         broker = EngineAddress.parse(address)
         return f"{broker.scheme}_{broker.hosts}_{broker.path}".rstrip("_")
+    if scheme not in {"tcp", "stock"}:
+        return shown(address)
     at = Address.parse(address)
     return f"{at.scheme}_{at.host}_{at.port}"
 
