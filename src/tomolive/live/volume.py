@@ -10,7 +10,6 @@ import fcntl
 import json
 import logging
 import os
-import resource
 import shutil
 import time
 import uuid
@@ -29,7 +28,7 @@ from tomolive.errors import SettingsError
 from tomolive.live.rules import Rules, load_rules, shipped_rules
 from tomolive.live.snapshot import VolumeProgress
 from tomolive.live.volume_job import JOB, ROWS, BlockMaker, VolumeJob
-from tomolive.live.volume_memory import Share, share_memory
+from tomolive.live.volume_memory import Share, peak_mb, resident_mb, share_memory
 from tomolive.live.volume_output import VolumeForm
 from tomolive.live.volume_pool import DaskPool, LocalPool, Pool
 from tomolive.live.volume_reading import Reading, ScanRows, read_scan
@@ -138,6 +137,7 @@ class _Making:
         self._told = 0.0
         self._cut = 0
         self._peaks: dict[str, float] = {}
+        self._reading_mb = 0.0
         self._share = Share(False, 1, 1)
 
     def run(self) -> VolumeResult:
@@ -177,12 +177,14 @@ class _Making:
         self._say("reading the documents", force=True)
         fetch = self._request.source.fetch
         documents = fetch(self._request.run_uid)
-        how = Reading(
-            self._request.files, self._request.corrections, self._rules(), self._request.volume.processes,
-            self._tell_reading,
-        )  # fmt: skip
+        request = self._request
+        # what is on its way from the files counts as well
+        in_flight = min(request.files.memory_mb, max(request.volume.memory_mb // 8, 1))
+        files = request.files.model_copy(update={"memory_mb": in_flight})
+        processes = request.volume.processes
+        how = Reading(files, request.corrections, self._rules(), processes, self._tell_reading)
         rows = read_scan(documents, fetch, self._make_store, how)
-        self._seconds["reading"] = time.perf_counter() - began
+        self._seconds["reading"], self._reading_mb = time.perf_counter() - began, peak_mb()
         if not self._is_same(rows):
             self._clear()
             self._settle(rows)
@@ -370,8 +372,8 @@ class _Making:
         return result
 
     def _peak(self) -> float:
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return own + sum(self._peaks.values()) + self._share.rows_mb
+        """Return the most memory that was in use: while the scan was read, or while blocks were made."""
+        return self._share.rows_mb + max(self._reading_mb, resident_mb() + sum(self._peaks.values()))
 
     # -- words ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ that was begun on one can be finished elsewhere, to the same byte.
 
 import json
 import os
-import resource
 import socket
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
 from tomolive.geometry import angle_weights
+from tomolive.live.volume_memory import peak_mb
 from tomolive.live.volume_output import FORMATS, VolumeFile, VolumeForm
 from tomolive.live.volume_rows import RowLayout, RowStore
 from tomolive.live.volume_source import ScanArrays, read_band
@@ -117,7 +117,7 @@ class BlockMaker:
             "write": written - computed,
             "cut": self.job.form.cut(volume),
             "by": f"{socket.gethostname()}:{os.getpid()}",
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mb": peak_mb(),
         }
 
     def sample(self, band: int) -> Floats:

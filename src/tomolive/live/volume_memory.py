@@ -1,16 +1,19 @@
 """How the memory limit of a volume is shared out: rows in memory or in a file, and how many processes."""
 
+import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tomolive.config import VolumeSettings
 from tomolive.errors import SettingsError
 from tomolive.live.volume_rows import BAND, RowLayout
-from tomolive.live.volume_worker import AT_ONCE
 
+AT_ONCE = 2
+"""Blocks that one process has in hand."""
 _MB = 2**20
-_BASE_MB = 220
+_BASE_MB = 250
 """A Python with the kernels loaded."""
 _PARENT_MB = 300
 """The process that shares out the work."""
@@ -32,8 +35,8 @@ class Share:
 def process_mb(layout: RowLayout, angles: int) -> float:
     """Return what a process takes at most that makes blocks.
 
-    A block's counts, twice, since the next ones are read meanwhile; its line integrals, twice for stripe
-    removal; the grids of `tomolive.recon.gridding`; and slices, of this block and as they are written.
+    A block's counts, twice, since the next ones are read meanwhile; its line integrals, three times for
+    stripe removal; the grids of `tomolive.recon.gridding`; and slices, of this block and as they are written.
     """
     rows, columns = BAND, layout.columns
     stored = layout.frames * (rows + 2 * layout.context) * columns * np.dtype(layout.dtype).itemsize
@@ -41,8 +44,19 @@ def process_mb(layout: RowLayout, angles: int) -> float:
     lines = angles * 1.5 * columns * rows * 4
     grids = (1.25**2 + 1.25) * columns**2 * rows * 4
     slices = rows * columns**2 * 4
-    total = AT_ONCE * stored + 2 * integrals + lines + grids + (1 + AT_ONCE) * slices
+    total = AT_ONCE * stored + 3 * integrals + lines + grids + (1 + AT_ONCE) * slices
     return _BASE_MB + total / _MB
+
+
+def resident_mb() -> float:
+    """Return the memory that this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / _MB
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def share_memory(layout: RowLayout, angles: int, settings: VolumeSettings) -> Share:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from tomolive.errors import AddressError, ReconstructionError
 from tomolive.live.volume_job import BlockMaker
-from tomolive.live.volume_worker import AT_ONCE
+from tomolive.live.volume_memory import AT_ONCE
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,8 @@ from typing import Any
 
 from tomolive.errors import TomoliveError
 from tomolive.live.volume_job import BlockMaker, VolumeJob
+from tomolive.live.volume_memory import AT_ONCE
 from tomolive.live.volume_rows import RowStore
-
-AT_ONCE = 2
-"""Blocks that one process has in hand."""
 
 
 def main() -> None:
