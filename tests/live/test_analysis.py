@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tomolive.config import LiveSettings
 from tomolive.live.analysis import Analyses, Finding, Problem, events, trends
 from tomolive.live.analysis_input import AnalysisInput
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.snapshot import SnapshotStore, VolumeProgress
 from tomolive.live.worker import LiveReconstruction
 from tomolive.recon import normalize
 
@@ -62,6 +63,11 @@ raise RuntimeError("no licence")
 def words(seen):
     print("hello")
     return {"what": "a word"}
+""",
+    "measuring": """
+def measure(seen):
+    return {"letters": len(seen.path)}
+measure.on = "volume"
 """,
     "counting": """
 import time
@@ -287,6 +293,48 @@ def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, mon
     assert found[-1]["value"] == pytest.approx(tifffile.imread(summary["slices"]["xy"]).mean(), rel=1e-4)
     [trend] = [t for t in status.trends if t.name == "mean: mean"]
     assert trend.points[-1] == (180, pytest.approx(found[-1]["value"]))
+
+
+def test_a_finished_volume_is_shown_once_and_its_numbers_join_the_results(
+    modules, tmp_path, scan_of, monkeypatch
+):
+    """When the maker of volumes says that it is done, with its path; the results are written again."""
+    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
+    scan, store = scan_of.Scan(), SnapshotStore()
+    analyses = []
+
+    class DoneVolumes:
+        progress = None
+
+        def scan_ended(self, watched):
+            self.progress = VolumeProgress("running", watched.scan.run_uid)
+
+        def poll(self):
+            if self.progress and self.progress.state == "running":
+                self.progress = replace(self.progress, state="finished", path="/volumes/of the stone")
+                return True
+            return self.progress is not None
+
+        def close(self):
+            pass
+
+    def has_begun():
+        wait_for(lambda: analyses[0].kind)
+
+    def has_looked():
+        wait_for(lambda: analyses[0]._out)
+        feeder.be_idle()
+        feeder.be_idle()
+
+    feeder = scan_of.Feeder([has_begun, *scan.whole(), has_looked])
+    worker = LiveReconstruction(
+        feeder, store, Controls(), results=tmp_path, orders=DoneVolumes(),
+        settings=LiveSettings(center=21.5, analysis=("measuring_analysis:measure",)),
+    )  # fmt: skip
+    analyses += worker._analyses._analyses._all
+    worker.run()
+    summary = json.loads((tmp_path / scan.uid / "summary.json").read_text())
+    assert [(row["number"], row["value"]) for row in summary["analysis"]] == [("letters", 21.0)]
 
 
 def test_projections_are_shown_corrected(modules, tmp_path, scan_of):

@@ -7,6 +7,7 @@ import numpy as np
 
 from tomolive.live.analysis import Analyses, Finding
 from tomolive.live.analysis_input import AnalysisInput
+from tomolive.live.snapshot import VolumeProgress
 from tomolive.live.status import Watched
 
 _PATIENCE_S = 10.0
@@ -26,6 +27,8 @@ class ScanAnalyses:
         self._analyses = Analyses(names)
         self._finals: dict[str, float] = {}
         """Scans whose last slices are with the analyses -> until when that is waited for."""
+        self._volume: VolumeProgress | None = None
+        """The last one that was shown."""
 
     def see_slices(self, watched: Watched, *, final: bool = False) -> None:
         """Show the slices of a scan to those that are idle, or for the last time to all."""
@@ -58,28 +61,33 @@ class ScanAnalyses:
         )  # fmt: skip
         self._analyses.offer(material)
 
-    def see_volume(self, watched: Watched, path: str) -> None:
-        """Show a finished volume."""
-        scan = watched.scan
-        self._analyses.offer(
-            AnalysisInput(
-                "volume", scan.run_uid, path=path, scan_id=scan.scan_id, sample=scan.sample, final=True
-            )
-        )
+    def see_volume(self, progress: VolumeProgress | None) -> None:
+        """Show a volume that is finished, once."""
+        if progress is None or progress.state != "finished" or progress == self._volume:
+            return
+        self._volume = progress
+        self._analyses.offer(AnalysisInput("volume", progress.run_uid, path=progress.path, final=True))
 
-    def poll(self, known: Iterable[Watched]) -> bool:
-        """Add what was found to the scans that it is about; return whether anything was."""
-        found = self._analyses.take()
-        by_uid = {watched.scan.run_uid: watched for watched in known} if found else {}
-        for one in found:
+    def poll(self, known: Iterable[Watched]) -> tuple[bool, list[Watched]]:
+        """Add what was found to the scans that it is about.
+
+        Returns
+        -------
+        (news, about): whether anything was found or went wrong, and the scans that something was found of.
+        """
+        news = self._analyses.take()
+        by_uid = {watched.scan.run_uid: watched for watched in known} if news else {}
+        about: dict[str, Watched] = {}
+        for one in news:
             watched = by_uid.get(one.run_uid)
             if isinstance(one, Finding):
                 if watched:
                     watched.findings.append(one)
+                    about[one.run_uid] = watched
             else:
-                for about in [watched] if watched else by_uid.values():
-                    about.tell(one.text)
-        return bool(found)
+                for told in [watched] if watched else by_uid.values():
+                    told.tell(one.text)
+        return bool(news), list(about.values())
 
     def is_awaited(self, watched: Watched) -> bool:
         """Whether the results of a finished scan should wait for its last findings."""

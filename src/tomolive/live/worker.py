@@ -138,7 +138,8 @@ class LiveReconstruction:
             self._estimates.close()
             while self._refining:
                 time.sleep(_PAUSE_S)
-                self._write_analysed()
+                if self._write_analysed():
+                    self._publish()
             self._analyses.close()
             if orders:
                 orders.close()
