@@ -327,6 +327,30 @@ def test_the_consumer_takes_no_gap():
     assert session.position == Position("e", 9)
 
 
+def test_a_question_that_is_answered_twice_leads_neither_back_nor_on():
+    """A hub that was away finds two questions: its second answer repeats and skips no document."""
+    session = ConsumerSession("name", "cursor", Position("e", 3))
+    answer = messages.encode(messages.Subscribed(Position("e", 3), 9, 0))
+    first = messages.encode(messages.Deliver(3, 2, 9))
+    session.receive(answer)
+    assert session.receive(first, b"")
+    session.receive(answer)
+    assert session.position == Position("e", 5)
+    assert session.receive(first, b"") is None  # what it has is not taken again
+    assert not session.subscribed  # it asks again from where it is
+    session.receive(messages.encode(messages.Subscribed(Position("e", 9), 9, 0)))
+    assert session.position == Position("e", 5)  # the answer to "new documents only", given twice
+
+
+def test_a_hub_that_lost_documents_says_where_to_go_on():
+    """Fewer documents than before, or another epoch: the hub's word counts."""
+    session = ConsumerSession("name", "cursor", Position("e", 9))
+    session.receive(messages.encode(messages.Subscribed(Position("e", 4), 4, 5)))
+    assert session.position == Position("e", 4)
+    session.receive(messages.encode(messages.Subscribed(Position("f", 2), 4, 0)))
+    assert session.position == Position("f", 2)
+
+
 def test_a_denied_client_raises():
     """With the hub's reason."""
     for session in (PublisherSession(PUBLISHER, ""), ConsumerSession("", "new", None)):

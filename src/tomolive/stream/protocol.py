@@ -129,8 +129,9 @@ class ConsumerSession:
         """
         message = messages.from_hub(*parts)
         match message:
-            case messages.Subscribed(position, newest):
-                self.position, self.head, self.subscribed = position, newest, True
+            case messages.Subscribed(position, newest, lost):
+                self._begin(position, lost)
+                self.head, self.subscribed = newest, True
             case messages.Deliver(offset, count, newest, lost):
                 if not self.subscribed or self.position is None:
                     return None
@@ -146,6 +147,16 @@ class ConsumerSession:
             case messages.Denied(reason):
                 raise DeniedError(reason)
         return message
+
+    def _begin(self, position: Position, lost: int) -> None:
+        """Go on where the hub says, unless that answers a question of long ago.
+
+        A hub that was away may find the same question twice, and answers it twice: the second answer must
+        not lead back to what has been received meanwhile, nor on over what has not.
+        """
+        mine = self.position
+        if mine is None or lost or mine.epoch != position.epoch:
+            self.position = position
 
 
 __all__ = ["ConsumerSession", "DeniedError", "Position", "ProtocolError", "PublisherSession"]

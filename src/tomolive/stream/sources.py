@@ -180,9 +180,10 @@ class HubSource:
                 log.debug(
                     "the hub at %s sends from document %d of %d on", self._address, position.offset, head
                 )
+                assert self._session.position is not None  # noqa: S101  # the session has just been told
                 if self.position is None:
                     self.position = position
-                self._done = self._acknowledged = position.offset
+                self._done = self._acknowledged = self._session.position.offset
                 self.ready.set()
             case messages.Unknown():
                 self._subscribe_due = 0.0
