@@ -40,9 +40,8 @@ def wait_until(condition, seconds=120):
 # %%
 state = wait_until(lambda state: state["pictures"])
 print(f"scan {state['scan_id']}, {state['sample']}: {state['state']}")
-print(
-    f"{state['frames_received']} of {state['frames_planned']} projections, missing: {state['missing'] or 'none'}"
-)
+print(f"{state['frames_received']} of {state['frames_planned']} projections")
+print(f"missing: {state['missing'] or 'none'}")
 print(state["message"] or "nothing to worry about")
 
 # %% [markdown]

@@ -406,6 +406,30 @@ def test_freeze_holds_the_pictures_and_letting_go_shows_the_newest(
     until(page, f"plane => ({CANVAS})(plane) !== {before}", "xy")
 
 
+def test_a_scan_may_end_while_a_plane_is_dragged(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """The end of a scan and the beginning of the next leave hand and page as they are."""
+    running = beamline(60)
+    page = open_page(page_server.url)
+    drawn(page)
+    box = page.locator("[data-plane=xy] .well").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for step in range(6):
+        if step == 3:
+            running.close()
+            scan.publish(180)
+            scan.publish(5, run_uid="next", scan_id=13)
+        page.mouse.move(box["x"] + box["width"] / 2 + 10 * step, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    page.locator("#scan", has_text="Scan 13").wait_for()
+    x = page.get_by_label("Position of the YZ slice along x").input_value()
+    scan.publish(6)
+    wait(lambda: shows(page, "yz", f"x {x}"), "the plane under the hand, of the next scan")
+    assert page.locator("#refused").is_hidden()
+
+
 def test_page_comes_back_when_the_server_does(
     serve_page: Any, open_page: Any, scan: Any, wait: Callable[..., Any]
 ) -> None:
