@@ -32,6 +32,7 @@ def start(threads: int) -> Iterator[Figure]:
 def first_picture(threads: int) -> None:
     """Draw a first picture from 16 projections, and say how many threads that took."""
     import threading
+    import time
 
     import numpy as np
 
@@ -46,7 +47,10 @@ def first_picture(threads: int) -> None:
     slices.add(counts, np.linspace(0, np.pi, 16), range(16))
     slices.slices()
     pool = sum(thread.name.startswith("recon") for thread in threading.enumerate())
-    print(f"threads that compute: {pool or 1} of {threads}; of the process: {_threads()}")  # noqa: T201
+    print(  # noqa: T201
+        f"processor time {time.process_time():.1f} s; threads that compute: {pool or 1} of {threads}; "
+        f"of the process: {_threads()}"
+    )
 
 
 def _threads() -> str:
