@@ -9,6 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tomolive.recon.memory import aligned_floats
+from tomolive.recon.vectors import WIDTH, interpolate, load, store
+
+_MARGIN = 2 * WIDTH
+"""Zeros at both ends of a row: a vector may lie across an end of the detector."""
+
 Triple = tuple[float, float, float]
 
 
@@ -60,15 +66,18 @@ def add_to_tilted(
     _add_to_lines(turned, first_row, rows, weights.astype(np.float32), starts, steps, heights, image)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, image):
     count, width, here = turned.shape
-    end = float(width - 2)
+    pixels = image.shape[1]
     rows_first = np.empty((here, width), np.float32)
-    row = np.empty(width, np.float32)
+    row = aligned_floats(width + 2 * _MARGIN)
+    row[:] = 0
+    total = np.zeros((image.shape[0], pixels + WIDTH), np.float32)
     # one projection at a time: its band stays in the cache for all lines that lie in it
     for a in range(count):
         turned_yet = False
+        single = np.float32(steps[a])
         for line in range(image.shape[0]):
             z = heights[line]
             if z < 0 or z > rows - 1:
@@ -87,11 +96,15 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
                 turned_yet = True
             above, below = rows_first[min(max(upper, 0), here - 1)], rows_first[min(max(lower, 0), here - 1)]
             for column in range(width):
-                row[column] = share_upper * above[column] + share_lower * below[column]
-            start, step = starts[line, a], steps[a]
-            pixels = image[line]
-            for j in range(pixels.size):
-                position = min(max(start + j * step, 0.0), end)
-                i = np.uint32(position)
-                value = row[i]
-                pixels[j] += value + np.float32(position - i) * (row[i + np.uint32(1)] - value)
+                row[_MARGIN + column] = share_upper * above[column] + share_lower * below[column]
+            start, step = starts[line, a] + _MARGIN, steps[a]
+            sums = total[line]
+            for x in range(0, pixels, WIDTH):
+                place = start + x * step
+                base = np.int64(min(place, place + (WIDTH - 1) * step))
+                if 0 <= base <= row.size - 2 * WIDTH:
+                    values = interpolate(row, base, np.float32(place - base), single)
+                    store(sums, x, load(sums, x) + values)
+    for line in range(image.shape[0]):
+        for x in range(pixels):
+            image[line, x] += total[line, x]
