@@ -136,10 +136,7 @@ class LiveReconstruction:
             for watched in list(self._refining):
                 self._estimates.wait_for_centre(watched)
             self._estimates.close()
-            while self._refining:
-                time.sleep(_PAUSE_S)
-                if self._write_analysed():
-                    self._publish()
+            self._wait_for_analyses()
             self._analyses.close()
             if orders:
                 orders.close()
@@ -265,7 +262,7 @@ class LiveReconstruction:
         if watched.refining or self._analyses.is_awaited(watched):
             self._refining.append(watched)
         elif watched.scan.takes_projections:
-            self._analyses.poll([*self._known(), watched])
+            self._publication.retell |= self._analyses.poll([*self._known(), watched])[0]
             self._results.write(watched)
             if self._orders:
                 self._orders.scan_ended(watched)
@@ -281,6 +278,14 @@ class LiveReconstruction:
             self._refining.remove(watched)
             self._write(watched)
         return news
+
+    def _wait_for_analyses(self) -> None:
+        """Wait, not for long, for the last findings, and write the results that wait for them."""
+        if self._refining:
+            while self._refining:
+                time.sleep(_PAUSE_S)
+                self._write_analysed()
+            self._publish()
 
     def _finish(self, watched: Watched) -> None:
         """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
