@@ -1,9 +1,10 @@
 """``tomolive bench page``: from the announcement of a frame to changed pixels, in a real browser."""
 
+import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tomolive.bench.browser import chromium
-from tomolive.bench.viewer import Viewer
+from tomolive.bench.browser import BrowserTab, chromium
+from tomolive.bench.viewer import LOOKS, Viewer
 from tomolive.demo.processes import Service, Services
+from tomolive.errors import SettingsError
 
 ANY_PORT = "127.0.0.1:0"
 _TIMEOUT_S = 300.0
 
-# Both clocks are this machine's: the worker stamps a picture with time.time(), the browser with its own.
-_LISTEN = """
-window.drawn = [];
-const send = WebSocket.prototype.send;
-WebSocket.prototype.send = function (text) {
-  if (text.includes('"type":"view"')) window.looks = JSON.parse(text).pictures;
-  send.call(this, text);
-};
-document.addEventListener("tomolive:drawn", ({detail}) => {
-  const now = performance.timeOrigin + performance.now();
-  window.drawn.push({...detail, at: now, drawing: now - 1000 * detail.updated});
-});
-"""
-_LOOKS = {"xy": 490, "xz": 224, "yz": 224, "projection": 272}
-_LOADED = """() => {
-  const entries = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
-  const paint = performance.getEntriesByName("first-contentful-paint")[0];
-  const bytes = entries.reduce((total, entry) => total + entry.transferSize, 0);
-  return {first_paint_ms: paint?.startTime, kilobytes: bytes / 1000};
-}"""
+Watcher = BrowserTab | Viewer
 
 
 @click.command()
@@ -55,28 +38,34 @@ def page(
 ) -> None:
     """Measure the page during a simulated scan: latency, centre changes, many viewers, first paint.
 
-    Two scans: with one browser, and with the browser, further viewers, and one more that stalls.
+    Two scans: with one browser, and with the browser, further viewers, and one more that stalls. Where there
+    is no browser a WebSocket client takes its place: its figures end when pictures have come.
     """
     camera = ["--rows", str(rows), "--columns", str(columns), "--rate", str(rate)]
     scan = ["simulate", "--projections", str(projections), *camera]
-    with tempfile.TemporaryDirectory(prefix="tomolive-bench-") as name, Services(Path(name)) as services:
-        folder = Path(name)
-        hub, address = _start(services, folder)
-        scan += ["--hub", hub, "--data", str(folder / "data")]
-        with chromium() as browser:
-            tab = browser.new_page(viewport={"width": 1280, "height": 720})
-            tab.add_init_script(_LISTEN)
-            tab.goto(address)
-            tab.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-            figures: dict[str, Any] = {"page": tab.evaluate(_LOADED)}
-            figures["one_viewer"] = _watch(services, tab, services.spawn("scan-1", scan), projections)
-            looks = tab.evaluate("window.looks") or _LOOKS
-            crowd = [Viewer(address, looks) for _ in range(viewers)]
-            stalled = Viewer(address, looks, stalled=True)
-            figures["crowd"] = _watch(services, tab, services.spawn("scan-2", scan), projections, crowd)
-            figures["crowd"]["viewers"] = viewers
-            for viewer in (stalled, *crowd):
-                viewer.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="tomolive-bench-") as name,
+        Services(Path(name)) as services,
+        contextlib.ExitStack() as stack,
+    ):
+        hub, address = _start(services, Path(name))
+        scan += ["--hub", hub, "--data", str(Path(name) / "data")]
+        figures: dict[str, Any] = {"without_browser": "", "page": None}
+        watcher: Watcher
+        try:
+            watcher = BrowserTab(stack.enter_context(chromium()), address)
+            figures["page"], looks = watcher.loaded(), watcher.looks() or LOOKS
+        except SettingsError as error:
+            figures["without_browser"] = str(error)
+            watcher, looks = Viewer(address), LOOKS
+            stack.callback(watcher.close)
+        figures["one_viewer"] = _watch(services, watcher, services.spawn("scan-1", scan), projections)
+        crowd = [Viewer(address, looks) for _ in range(viewers)]
+        stalled = Viewer(address, looks, stalled=True)
+        figures["crowd"] = _watch(services, watcher, services.spawn("scan-2", scan), projections, crowd)
+        figures["crowd"]["viewers"] = viewers
+        for viewer in (stalled, *crowd):
+            viewer.close()
     figures["scan"] = {"rows": rows, "columns": columns, "projections": projections, "rate": rate}
     _print(figures)
     if json_file:
@@ -94,24 +83,24 @@ def _start(services: Services, folder: Path) -> tuple[str, str]:
 
 
 def _watch(
-    services: Services, tab: Any, scan: Service, projections: int, crowd: Sequence[Viewer] = ()
+    services: Services, watcher: Watcher, scan: Service, projections: int, crowd: Sequence[Viewer] = ()
 ) -> dict[str, Any]:
-    """Watch one scan in the browser and change its centre near the end."""
-    received = "Number(document.getElementById('progress').getAttribute('aria-valuenow'))"
-    _until(services, tab, f"{received} === 0 || {received} < {projections // 2}", scan)
-    _until(services, tab, f"{received} >= 10", scan)
-    for viewer in crowd:
-        viewer.reset()
-    first, began = tab.evaluate(f"(drawn.length = 0, {received})"), time.monotonic()
-    _until(services, tab, f"{received} >= {0.8 * projections}", scan)
+    """Watch one scan, and change its centre near the end and after it."""
+    _until(services, lambda: not watcher.received or watcher.received < projections // 2, "a new scan", scan)
+    _until(services, lambda: watcher.received >= 10, "projections", scan)
+    for one in (watcher, *crowd):
+        one.forget()
+    first, began = watcher.received, time.monotonic()
+    _until(services, lambda: watcher.received >= 0.8 * projections, "most of the scan", scan)
     rates = [viewer.rate for viewer in crowd]
-    frames_per_s = (tab.evaluate(received) - first) / (time.monotonic() - began)
-    drawn = tab.evaluate("drawn.filter(d => d.lag_s !== null)")
-    change = [_change_center(services, tab, by, scan) for by in (0.5, -0.5)]
+    frames_per_s = (watcher.received - first) / (time.monotonic() - began)
+    drawn = [one for one in watcher.drawn() if one["lag_s"] is not None]
+    change = [_change_center(services, watcher, by, scan) for by in (0.5, -0.5)]
     services.wait(scan, _TIMEOUT_S)
     # From the centre that an estimate at the end may have chosen, with nothing else to do.
-    after = [_change_center(services, tab, by) for by in (0.5, -0.5)]
-    latency = np.array([1000 * d["lag_s"] + d["drawing"] for d in drawn])
+    time.sleep(2.0)
+    after = [_change_center(services, watcher, by) for by in (0.5, -0.5)]
+    latency = np.array([1000 * one["lag_s"] + one["drawing"] for one in drawn])
     return {
         "pictures": len(drawn),
         "pictures_per_s": (len(drawn) - 1) / (drawn[-1]["at"] - drawn[0]["at"]) * 1000,
@@ -119,34 +108,38 @@ def _watch(
         "frames_per_s": frames_per_s,
         "latency_ms": {"p50": float(np.median(latency)), "p99": float(np.percentile(latency, 99))},
         "drawing_ms": {
-            "p50": float(np.median([d["drawing"] for d in drawn])),
-            "p99": float(np.percentile([d["drawing"] for d in drawn], 99)),
+            "p50": float(np.median([one["drawing"] for one in drawn])),
+            "p99": float(np.percentile([one["drawing"] for one in drawn], 99)),
         },
         "center_change_ms": max(change),
         "center_change_after_ms": max(after),
     }
 
 
-def _change_center(services: Services, tab: Any, by: float, scan: Service | None = None) -> float:
-    """Press a button of the rotation centre; return milliseconds until its pictures are drawn."""
-    began, wanted = tab.evaluate(
-        "by => { const now = performance.timeOrigin + performance.now();"
-        " document.querySelector(`[data-step='${by}']`).click();"
-        " return [now, Number(document.getElementById('center').value)]; }",
-        by,
-    )
-    same = f"d => d.at > {began} && Math.abs(d.center - {wanted}) < 1e-6 && d.planes.includes('xy')"
-    _until(services, tab, f"drawn.some({same})", scan)
-    return tab.evaluate(f"drawn.find({same}).at") - began
+def _change_center(services: Services, watcher: Watcher, by: float, scan: Service | None = None) -> float:
+    """Move the rotation centre; return milliseconds until its pictures are drawn."""
+    began, wanted = watcher.change_center(by)
+
+    def answers() -> list[float]:
+        return [
+            one["at"]
+            for one in watcher.drawn()
+            if one["at"] > began and abs((one["center"] or 0) - wanted) < 1e-6 and "xy" in one["planes"]
+        ]
+
+    _until(services, answers, f"pictures with the centre {wanted}", scan)
+    return answers()[0] - began
 
 
-def _until(services: Services, tab: Any, condition: str, scan: Service | None = None) -> None:
-    """Wait until a condition is true in the browser; only the scan may end meanwhile."""
+def _until(
+    services: Services, condition: Callable[[], object], what: str, scan: Service | None = None
+) -> None:
+    """Wait until a condition is true; only the scan may end meanwhile."""
     deadline = time.monotonic() + _TIMEOUT_S
-    while not tab.evaluate(condition):
+    while not condition():
         services.check(may_end=scan)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {_TIMEOUT_S:.0f} s for {condition}")
+            raise TimeoutError(f"waited {_TIMEOUT_S:.0f} s for {what}")
         time.sleep(0.05)
 
 
@@ -156,7 +149,8 @@ def _print(figures: dict[str, Any]) -> None:
         title=f"page during a scan of {scan['rows']} x {scan['columns']}, {scan['projections']} projections "
         f"at {scan['rate']:g} frames/s"
     )
-    for name in ("", "one browser", f"and {crowd['viewers']} viewers, one stalled", "must"):
+    one_client = "one WebSocket client" if figures["without_browser"] else "one browser"
+    for name in ("", one_client, f"and {crowd['viewers']} viewers, one stalled", "must"):
         table.add_column(name, justify="left" if not name else "right")
     change = "< 1500" if max(scan["rows"], scan["columns"]) > 512 else "< 300"
     for name, must, key in (
@@ -165,14 +159,20 @@ def _print(figures: dict[str, Any]) -> None:
         ("of that after publication, p50 (ms)", "", ("drawing_ms", "p50")),
         ("centre change to pixels, scan running (ms)", change, ("center_change_ms",)),
         ("centre change to pixels, scan over (ms)", change, ("center_change_after_ms",)),
-        ("pictures a second, browser", _share(one, crowd, "pictures_per_s"), ("pictures_per_s",)),
+        ("pictures a second", _share(one, crowd, "pictures_per_s"), ("pictures_per_s",)),
         ("pictures a second, slowest viewer", "", ("slowest_viewer_per_s",)),
         ("projections a second", _share(one, crowd, "frames_per_s"), ("frames_per_s",)),
     ):
         table.add_row(name, *(_figure(figures[column], key) for column in ("one_viewer", "crowd")), must)
-    table.add_row("first paint (ms)", f"{figures['page']['first_paint_ms']:.0f}", "", "< 1000")
-    table.add_row("transferred before pictures (kB)", f"{figures['page']['kilobytes']:.0f}", "", "< 300")
-    Console().print(table)
+    if loaded := figures["page"]:
+        table.add_row("first paint (ms)", f"{loaded['first_paint_ms']:.0f}", "", "< 1000")
+        table.add_row("transferred before pictures (kB)", f"{loaded['kilobytes']:.0f}", "", "< 300")
+    console = Console()
+    console.print(table)
+    if reason := figures["without_browser"]:
+        console.print(
+            f"without a browser: {reason}; nothing was painted, figures end when pictures have come"
+        )
 
 
 def _share(one: dict[str, Any], crowd: dict[str, Any], key: str) -> str:

@@ -4,51 +4,89 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+LOOKS = {"xy": 490, "xz": 224, "yz": 224, "projection": 272}
+"""Pictures that a page of 1280 x 720 looks at, and the pixels of their longer side."""
 
 
 class Viewer:
     """One connection to a page's server; with ``stalled`` it acknowledges nothing.
 
-    ``looks`` are the pictures that it looks at, with the pixels of their longer side, as a page says it.
-    ``pictures`` counts the snapshots that came with pictures since `reset`.
+    Parameters
+    ----------
+    page
+        Address.
+    looks
+        Pictures that it looks at, with the pixels of their longer side, as a page says it.
+
+    Attributes
+    ----------
+    received : int
+        Projections, by the newest state.
     """
 
-    def __init__(self, page: str, looks: Mapping[str, int], *, stalled: bool = False) -> None:
-        self.reset()
+    def __init__(self, page: str, looks: Mapping[str, int] = LOOKS, *, stalled: bool = False) -> None:
+        self.received = 0
         self._stalled = stalled
+        self._center: float | None = None
+        self.forget()
         self._line = connect(page.replace("http", "ws", 1) + "live", max_size=None, close_timeout=1)
         self._line.send(json.dumps({"type": "view", "pictures": dict(looks)}))
         self._thread = threading.Thread(target=self._read, args=(self._line,), daemon=True)
         self._thread.start()
 
     def _read(self, line: ClientConnection) -> None:
-        left, version = 0, 0
+        left, state = 0, {}
         try:
             for message in line:
                 if isinstance(message, str):
-                    state = json.loads(message)
-                    if state.get("sending"):
-                        left, version = len(state["sending"]), state["version"]
+                    told = json.loads(message)
+                    if told["type"] == "state":
+                        self.received = told["status"]["frames_received"]
+                    if told.get("sending"):
+                        left, state = len(told["sending"]), told
                     continue
                 left -= 1
                 if left == 0:
-                    self.pictures += 1
+                    self._note(state)
                     if not self._stalled:
-                        line.send(json.dumps({"type": "ack", "version": version}))
+                        line.send(json.dumps({"type": "ack", "version": state["version"]}))
         except ConnectionClosed:
             return
 
-    def reset(self) -> None:
+    def _note(self, state: Mapping[str, Any]) -> None:
+        now, status = 1000 * time.time(), state["status"]
+        pictures = state["pictures"]
+        self._center = pictures[state["sending"][0]]["of"]["center"]
+        self._drawn.append({
+            "at": now, "drawing": now - 1000 * status["updated"], "lag_s": status["lag_s"],
+            "center": self._center, "planes": [pictures[key]["plane"] for key in state["sending"]],
+        })  # fmt: skip
+
+    def forget(self) -> None:
         """Begin to count."""
-        self.pictures, self._began = 0, time.monotonic()
+        self._drawn: list[dict[str, Any]] = []
+        self._began = time.monotonic()
+
+    def drawn(self) -> list[dict[str, Any]]:
+        """Return when (``at``, Unix ms) pictures came since `forget`, and what was told of them."""
+        return list(self._drawn)
 
     @property
     def rate(self) -> float:
-        """Pictures a second since `reset`."""
-        return self.pictures / (time.monotonic() - self._began)
+        """Pictures a second since `forget`."""
+        return len(self._drawn) / (time.monotonic() - self._began)
+
+    def change_center(self, by: float) -> tuple[float, float]:
+        """Move the rotation centre; return when (Unix ms), and where it is to be."""
+        wanted = round((self._center or 0.0) + by, 2)
+        began = 1000 * time.time()
+        self._line.send(json.dumps({"type": "center", "center": wanted}))
+        return began, wanted
 
     def close(self) -> None:
         """Go."""
