@@ -203,6 +203,22 @@ def test_credit_bounds_what_is_under_way(talk, make_run):
     assert (second.offset, second.count) == (10, 4)
 
 
+def test_crumbs_of_credit_are_gathered(talk, make_run):
+    """A slow consumer gets a quarter of its credit at a time, or all that waits."""
+    run = make_run(98)  # 101 documents
+    talk.say(b"p", HELLO)
+    talk.say(b"p", publish(len(run)), b"".join(recorded(run)))
+    talk.say(b"c", subscribe("all", documents=40))
+    assert talk.say(b"c", messages.encode(messages.Acknowledge(9))) == []
+    ((more, _),) = talk.say(b"c", messages.encode(messages.Acknowledge(10)))
+    assert (more.offset, more.count) == (40, 10)
+    ((more, _),) = talk.say(b"c", messages.encode(messages.Acknowledge(50)))
+    assert (more.offset, more.count) == (50, 40)
+    assert talk.say(b"c", messages.encode(messages.Acknowledge(59))) == []
+    ((rest, _),) = talk.say(b"c", messages.encode(messages.Acknowledge(90)))
+    assert (rest.offset, rest.count) == (90, len(run) - 90)
+
+
 def test_a_consumer_that_resumes_moves_its_cursor(talk, make_run):
     """What a killed hub had not saved of a cursor, the consumer's position brings back."""
     run = make_run(50)

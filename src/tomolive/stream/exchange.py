@@ -308,8 +308,9 @@ class Exchange:
         """Give each consumer its next records as far as its credit goes; True if some could take more."""
         more = False
         for peer, known in list(self.consumers.items()):
-            documents, size = known.credit()
-            if documents <= 0 or size <= 0 or known.reader.offset >= self.journal.head:
+            waiting = self.journal.head - known.reader.offset
+            documents, size = known.credit(waiting)
+            if documents <= 0 or size <= 0 or waiting <= 0:
                 continue
             wanted = known.reader.offset
             chunk = known.reader.read(min(documents, _CHUNK_DOCUMENTS), min(size, _CHUNK_BYTES))

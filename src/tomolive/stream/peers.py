@@ -91,8 +91,15 @@ class ConsumerPeer:
     """(offset after the last document, bytes) of each delivery."""
     bytes_under_way: int = 0
 
-    def credit(self) -> tuple[int, int]:
-        """Return the documents and bytes that may be sent now."""
+    def credit(self, waiting: int) -> tuple[int, int]:
+        """Return the documents and bytes that may be sent now, of ``waiting`` documents.
+
+        A slow consumer gives credit back in crumbs. To use each at once would cost everybody a message for
+        a few documents; they are gathered to a quarter of the whole.
+        """
         if not self.under_way:
             return self.documents, self.size
-        return self.documents - (self.reader.offset - self.done), self.size - self.bytes_under_way
+        free = self.documents - (self.reader.offset - self.done)
+        if free < min(waiting, self.documents // 4):
+            return 0, 0
+        return free, self.size - self.bytes_under_way
