@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.backproject import add_to_slice, add_to_upright
+from tomolive.recon.backproject import add_to_line, add_to_slice, upright_line
 from tomolive.recon.oblique import oblique_plane
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.tilted import add_to_tilted
@@ -125,11 +125,12 @@ class PlaneSet:
             else:
                 work += self._tilted(place, filtered, angles, weights, center)
 
+        lines = [upright_line(weights, angles, center, plane, at[0], self.columns) for plane, at in upright]
+
         def along(band: int) -> None:
             one = filtered[band]
-            for place in upright:
-                image = self._images[place][band]
-                add_to_upright(one, weights, angles, center, place[0], place[1][0], image)
+            for place, line in zip(upright, lines, strict=True):
+                add_to_line(one, *line, self._images[place][band])
 
         if upright:
             work += [partial(along, band) for band in range(len(self._bands))]

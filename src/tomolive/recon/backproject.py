@@ -110,39 +110,42 @@ def _add_to_slice(rows, starts, steps, image):
             image[y, x] += total[x]
 
 
-def add_to_upright(
-    turned: npt.NDArray[np.float32],
+def upright_line(
     weights: npt.NDArray[np.float64],
     angles: npt.NDArray[np.float64],
     center: float,
     plane: str,
     position: float,
-    image: npt.NDArray[np.float32],
-) -> None:
-    """Add projections to a plane along the rotation axis, in place.
+    columns: int,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return weights, starts and steps with which `add_to_line` draws a plane along the rotation axis.
 
     Parameters
     ----------
-    turned
-        What `lanes` returns, (n, columns + 3, rows).
     weights
         What each projection weighs, (n,).
+    angles
+        Radians, (n,).
     plane
         "xz" (at y = ``position``) or "yz" (at x = ``position``).
-    image
-        float32 (columns, rows): x or y first, z last.
     """
-    columns = turned.shape[1] - GUARDS
     middle = (columns - 1) / 2
     along, across = (np.cos, np.sin) if plane == "xz" else (np.sin, np.cos)
     steps = along(angles)
-    starts = center + 1 - middle * steps + (position - middle) * across(angles)
-    add_to_line(turned, weights.astype(np.float32), starts, steps, image)
+    return (
+        weights.astype(np.float32),
+        center + 1 - middle * steps + (position - middle) * across(angles),
+        steps,
+    )
 
 
 @njit(nogil=True, cache=True, fastmath=True)
 def add_to_line(turned, weights, starts, steps, image):
-    """Add to ``image[k, z]`` the sum over a of ``weights[a] turned[a, starts[a] + k steps[a], z]``."""
+    """Add to ``image[k, z]`` the sum over a of ``weights[a] turned[a, starts[a] + k steps[a], z]``.
+
+    ``turned`` is what `tomolive.recon.filters.filter_bands` returns, (n, columns + 3, rows); ``image`` is
+    float32 (columns, rows): for planes along the rotation axis x or y first, z last.
+    """
     count, width, rows = turned.shape
     end = float(width - 2)
     places = np.empty(count, np.intp)
