@@ -20,13 +20,12 @@ from tomolive.live.drawing import Drawing
 from tomolive.live.planes import Place, check_place
 from tomolive.live.prepared import PLAIN, PreparedProjections
 from tomolive.live.projections import ProjectionStore
+from tomolive.live.references import averaged
+from tomolive.live.result_planes import ResultPlanes
 from tomolive.recon.filters import check_filter
 from tomolive.recon.flat_field import AnyField
 from tomolive.recon.half_acquisition import is_half_acquisition
-from tomolive.recon.pipeline import references
 from tomolive.recon.slices import check_center
-
-PLANES = ("xy", "xz", "yz")
 
 Counts = npt.NDArray[np.generic]
 Pixels = npt.NDArray[np.float32]
@@ -91,13 +90,11 @@ class SliceAccumulator:
         self._dtype: np.dtype | None = None
         self._references: tuple[Counts | None, Sequence[Counts], Sequence[float] | None] = (None, (), None)
         self._field: AnyField | None = None
-        self.positions: dict[str, int] = {}
-        self._elsewhere: dict[str, float] = {}
-        """Planes that were moved: distance from the middle of the volume, detector pixels."""
         self._drawing = Drawing(self._projections, threads)
+        self._planes = ResultPlanes((rows, columns, columns), 1)
         self._set_up(check_filter(filter), corrections)
         for plane, position in (positions or {}).items():
-            self._move(plane, position)
+            self._planes.move(plane, position)
 
     # -- what comes in ---------------------------------------------------------------------------------
 
@@ -258,12 +255,11 @@ class SliceAccumulator:
 
     def retarget(self, plane: str, position: int) -> None:
         """Move a plane of the results to another position in the volume."""
-        before = dict(self.positions)
-        self._move(plane, position)
-        here = plane, (float(before[plane]),)
-        if here not in map(self._place_of, PLANES):
+        before = self._planes.places
+        self._planes.move(plane, position)
+        for here in set(before).difference(self._planes.places):
             self._drawing.drop(here)
-        self._draw(self._place_of(plane))
+        self._draw(self._planes.place(plane))
 
     def look(self, places: Iterable[Place]) -> None:
         """Have these planes grow, beside those of the results, and no others; new ones are drawn at once.
@@ -274,7 +270,7 @@ class SliceAccumulator:
             if one lies outside the volume; the others grow.
         """
         rows, columns = self.volume_shape[:2]
-        wanted = [*map(self._place_of, PLANES), *places]
+        wanted = [*self._planes.places, *places]
         for place in self._drawing.places:
             if place not in wanted:
                 self._drawing.drop(place)
@@ -308,6 +304,11 @@ class SliceAccumulator:
     def corrections(self) -> CorrectionSettings:
         """Corrections in force."""
         return self._projections.corrections
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Index of each plane of the results in the volume."""
+        return self._planes.positions
 
     @property
     def columns(self) -> int:
@@ -369,7 +370,7 @@ class SliceAccumulator:
 
     def slices(self) -> dict[str, Pixels]:
         """Return copies of the slices, 1/pixel: xy (columns, columns), xz and yz (rows, columns)."""
-        return {plane: self.picture(self._place_of(plane)) for plane in PLANES}
+        return {place[0]: self.picture(place) for place in self._planes.places}
 
     def slices_at(self, positions: Mapping[str, int]) -> dict[str, Pixels]:
         """Return the slices of planes that lie elsewhere; those that grow stay where they are."""
@@ -392,30 +393,13 @@ class SliceAccumulator:
         """Have projections prepared in this way; slices are behind until `_redraw`."""
         field, assumed = self._field, self._assumed
         if new_references or corrections.binning != self.corrections.binning:
-            field, assumed = self._averaged(corrections)
+            first = self._projections.first_counts() if self.received else None
+            field, assumed = averaged(*self._references, corrections, first)
         before = self.volume_shape
         self._projections.set_up(field, corrections, filter_, self._axis())
         self._field, self._assumed = field, assumed
-        if before != self.volume_shape or not self.positions:
-            self._place_planes()
-
-    def _averaged(self, corrections: CorrectionSettings) -> tuple[AnyField | None, list[str]]:
-        """Return the means of darks and flats, and what had to be assumed."""
-        darks, flats, times = self._references
-        assumed = ["No darks: the camera is taken to count nothing without beam."] if darks is None else []
-        if len(flats) > 1:
-            return references(flats, darks, corrections, times=times), assumed
-        if flats:
-            return references(flats[0], darks, corrections), assumed
-        if not len(self._projections):
-            return None, assumed
-        brightest = float(np.percentile(self._projections.first_counts().astype(np.float64), 99.9))
-        flat = np.full(self._shape, brightest)
-        assumed.append(
-            f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
-            "projection. Grey levels are not absolute."
-        )
-        return references(flat, darks, corrections), assumed
+        if before != self.volume_shape:
+            self._planes.fit(self.volume_shape, corrections.binning)
 
     def _axis(self) -> float | None:
         """Return the centre about which a half acquisition is widened; None if the scan is none."""
@@ -425,33 +409,12 @@ class SliceAccumulator:
         wide = turn is not None and is_half_acquisition(self.center, self._shape[1], turn)
         return self.center if wide else None
 
-    def _place_of(self, plane: str) -> Place:
-        return plane, (float(self.positions[plane]),)
-
-    def _move(self, plane: str, position: int) -> None:
-        rows, columns, _ = self.volume_shape
-        if plane not in PLANES:
-            raise ReconstructionError(f"plane={plane!r} is not known; expected one of {', '.join(PLANES)}")
-        _, (at,) = check_place((plane, (float(position),)), rows, columns)
-        count = rows if plane == "xy" else columns
-        self._elsewhere[plane] = (at - (count - 1) / 2) * self.corrections.binning
-        self.positions[plane] = int(at)
-
-    def _place_planes(self) -> None:
-        """Put planes of the results where they were, in a volume of another size."""
-        rows, columns, _ = self.volume_shape
-        for plane, count in zip(PLANES, (rows, columns, columns), strict=True):
-            self.positions[plane] = count // 2
-            if plane in self._elsewhere:
-                at = (count - 1) / 2 + self._elsewhere[plane] / self.corrections.binning
-                self.positions[plane] = int(np.clip(round(at), 0, count - 1))
-
     # -- drawing ---------------------------------------------------------------------------------------
 
     def _redraw(self) -> None:
         # a centre that moved may have made a half acquisition wider
         self._set_up(self.filter, self.corrections)
-        self._drawing.redraw(self._angles, self.center, map(self._place_of, PLANES))
+        self._drawing.redraw(self._angles, self.center, self._planes.places)
 
     def _draw(self, place: Place) -> None:
         self._drawing.draw(place, self._angles, self.center)

@@ -12,11 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
 from tomolive.files.gathering import Gathering
 from tomolive.live.rules import Kind, Rules
 from tomolive.live.run import Batch, Note, Output
 from tomolive.live.scan import ScanReader
+from tomolive.recon.flat_field import AnyField
+from tomolive.recon.pipeline import references
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +128,38 @@ class References:
             if taken := [flats for flats in self._flats.get(uid, ()) if flats.total.count]:
                 return [f.total.mean()[np.newaxis] for f in taken], [float(f.first) for f in taken]
         return [], []
+
+
+def averaged(
+    darks: npt.NDArray[np.generic] | None,
+    flats: Sequence[npt.NDArray[np.generic]],
+    times: Sequence[float] | None,
+    corrections: CorrectionSettings,
+    first: npt.NDArray[np.generic] | None,
+) -> tuple[AnyField | None, list[str]]:
+    """Return what corrects projections, and what had to be assumed, in plain sentences.
+
+    Parameters
+    ----------
+    flats, times
+        Of one time, or of several and when those were.
+    first
+        Counts of the first projection: without flats its brightest pixels tell of the beam. None: there is
+        none yet, nor what corrects it.
+    """
+    assumed = ["No darks: the camera is taken to count nothing without beam."] if darks is None else []
+    if len(flats) > 1:
+        return references(flats, darks, corrections, times=times), assumed
+    if flats:
+        return references(flats[0], darks, corrections), assumed
+    if first is None:
+        return None, assumed
+    brightest = float(np.percentile(first.astype(np.float64), 99.9))
+    assumed.append(
+        f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
+        "projection. Grey levels are not absolute."
+    )
+    return references(np.full(first.shape, brightest), darks, corrections), assumed
 
 
 class Dispatcher(Protocol):
