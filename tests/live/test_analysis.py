@@ -273,11 +273,13 @@ def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, mon
     def all_have_begun():
         wait_for(lambda: all(one.kind for one in analyses[:3]))
 
+    published = []
     worker = LiveReconstruction(
         scan_of.Feeder([all_have_begun, *scan.whole()]),
         store,
         Controls(),
         results=tmp_path,
+        publish=lambda name, doc: published.append((name, doc)),
         settings=LiveSettings(center=21.5, analysis=names),
     )
     analyses += worker._analyses._analyses._all
@@ -293,6 +295,9 @@ def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, mon
     assert found[-1]["value"] == pytest.approx(tifffile.imread(summary["slices"]["xy"]).mean(), rel=1e-4)
     [trend] = [t for t in status.trends if t.name == "mean: mean"]
     assert trend.points[-1] == (180, pytest.approx(found[-1]["value"]))
+    [stream] = [doc["uid"] for name, doc in published if name == "descriptor" and doc["name"] == "analysis"]
+    told = [doc["data"] for name, doc in published if name == "event" and doc["descriptor"] == stream]
+    assert told == summary["analysis"]
 
 
 def test_a_finished_volume_is_shown_once_and_its_numbers_join_the_results(
