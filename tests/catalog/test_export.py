@@ -103,6 +103,7 @@ def test_a_run_of_the_catalog_opens_offline_as_its_readme_says(
     (pictures / "summary.json").write_text("{}")
 
     runs = from_catalog(server.uri, run.uid[:9])
+    assert from_catalog(server.uri, result_uid) == runs
     home = tmp_path / "home"
     exported = export(runs, home, Locator({}, [detector_folder]), results=tmp_path / "results")
 
@@ -167,6 +168,7 @@ def test_a_run_goes_through_hubs_once(scan, hubs, detector_folder, tmp_path):
     runs = from_hub(publisher.address, run.uid[:10])
     assert list(runs) == [run.uid, result_uid]
     assert runs[run.uid] == run.documents
+    assert from_hub(publisher.address, "newest") == runs  # the newest is its result
     export(runs, tmp_path / "home", Locator({}, [detector_folder]))
 
     second = hubs("second")

@@ -13,13 +13,13 @@ Runs = dict[str, list[Document]]
 """Uid -> documents; the run that was asked for comes first, then its results, oldest first."""
 
 
-def from_catalog(uri: str, run: str | int = -1) -> Runs:
+def from_catalog(uri: str, run: str | int = "newest") -> Runs:
     """Return a run of the Tiled catalog at ``uri``, and its results.
 
     Parameters
     ----------
     run : str or int
-        A uid or its first characters, a scan_id, or -1 for the newest.
+        A uid, its first characters, a scan_id, or "newest". A result stands for what it was made of.
 
     Raises
     ------
@@ -28,11 +28,13 @@ def from_catalog(uri: str, run: str | int = -1) -> Runs:
     """
     from tiled.queries import Key
 
-    raw = open_run(uri, run)
+    raw = open_run(uri, -1 if run == "newest" else run)
     try:
         with tiled_errors(uri):
-            raw_uid = raw.metadata["start"]["uid"]
             catalog = raw.parent
+            made_of = raw.metadata["start"].get("raw_run")
+            raw = catalog.get(made_of, raw) if made_of else raw
+            raw_uid = raw.metadata["start"]["uid"]
             results = catalog.search(Key("start.raw_run") == raw_uid).values()
             return {node.metadata["start"]["uid"]: list(mended(node.documents())) for node in (raw, *results)}
     finally:
@@ -45,7 +47,7 @@ def from_hub(address: str, run: str) -> Runs:
     Parameters
     ----------
     run : str
-        A uid, or its first characters.
+        A uid, its first characters, or "newest". A result stands for the run that it was made of.
 
     Raises
     ------
@@ -66,7 +68,10 @@ def from_hub(address: str, run: str) -> Runs:
     dispatcher.subscribe(lambda name, doc: documents.append((name, doc)))
     dispatcher.subscribe_idle(end_of_journal)
     dispatcher.start()
-    return _with_results(documents, run, f"the hub at {address}")
+    made_of = documents[0][1].get("raw_run")
+    if made_of:
+        return from_hub(address, made_of)
+    return _with_results(documents, "" if run == "newest" else run, f"the hub at {address}")
 
 
 def from_file(path: Path, run: str = "") -> Runs:
@@ -133,6 +138,8 @@ def _with_results(documents: Any, run: str, where: str) -> Runs:
     raw = next((uid for uid in runs if uid.startswith(run)), None)
     if raw is None:
         raise DocumentError(f"{where} has no run {run!r}")
+    made_of = runs[raw][0][1].get("raw_run")
+    raw = made_of if made_of in runs else raw
     return {raw: runs[raw]} | {
         uid: found for uid, found in runs.items() if found[0][1].get("raw_run") == raw and uid != raw
     }

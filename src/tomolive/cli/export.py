@@ -38,8 +38,9 @@ def export(
 ) -> None:
     """Write RUN, its results and all their files to the folder DIR, to be opened anywhere.
 
-    RUN is a uid, its first characters, or in a catalog also a scan_id or -1 for the newest; or a file of
-    recorded documents (run.jsonl). Only files below --mount and --root are taken.
+    RUN is a uid, its first characters, "newest", or in a catalog also a scan_id; or a file of recorded
+    documents (run.jsonl). A result stands for the run that it was made of. Only files below --mount and
+    --root are taken.
     """
     from tomolive.catalog.export import export as write
     from tomolive.catalog.run_documents import from_catalog, from_file, from_hub
@@ -54,7 +55,7 @@ def export(
     elif address:
         runs = from_hub(with_scheme(address), run)
     elif uri:
-        runs = from_catalog(uri, int(run) if run.lstrip("-").isdecimal() and len(run) < 8 else run)
+        runs = from_catalog(uri, int(run) if run.isdecimal() and len(run) < 8 else run)
     else:
         raise SettingsError("say where the run is: --catalog URI, --hub ADDRESS, or a file run.jsonl")
     here = parse_mounts(mounts) or settings.files.mounts
