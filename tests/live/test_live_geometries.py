@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from tomolive.config import CorrectionSettings, PaganinSettings
+from tomolive.config import CorrectionSettings, LiveSettings, PaganinSettings
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.controls import Controls
+from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.worker import LiveReconstruction
 from tomolive.recon import reconstruct, widen
 from tomolive.recon.pipeline import correct_projections, references
 
@@ -191,3 +194,23 @@ def test_the_centre_is_found_before_180_degrees():
     assert slices.center == pytest.approx(center, abs=0.2)
     assert not slices.take_center(late, early=True)
     assert "degrees apart" in slices.center_source
+
+
+def test_flats_that_come_again_after_the_projections(tmp_path, scan_of):
+    """That they were taken later is told from the order of what comes; between them they are interpolated."""
+    scan = scan_of.Scan()
+    dimmer = (scan.sample.level("flats", 3) * 0.8).astype(np.uint16)
+    again = [scan.run.datum("flats", "camera", 3, 6), scan.run.frames("flats", "camera", 3, dimmer)]
+    opening = [*scan.opening, *scan.level("darks"), *scan.level("flats")]
+    feeder = scan_of.Feeder([*opening, *scan.turn(0, 60), *again, scan.run.stop()])
+    store = SnapshotStore()
+    settings = LiveSettings(center=21.5)
+    LiveReconstruction(feeder, store, Controls(), results=tmp_path, settings=settings).run()
+    flats, darks = [scan.sample.level("flats", 3), dimmer], scan.sample.level("darks", 3)
+    field = references(flats, darks, times=[0, 60])
+    integrals = correct_projections(scan.counts, field, times=np.arange(60)).transpose(1, 0, 2)
+    volume = reconstruct(integrals, np.deg2rad(scan.angles), 21.5, method="backprojection") / 2e-4
+    final = store.latest
+    assert_same(final.pictures["xy"].pixels, volume[2])
+    (drift,) = [trend for trend in final.status.trends if trend.name == "Flat-field drift"]
+    assert drift.points[0][0] == 60
