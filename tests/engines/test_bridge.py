@@ -111,15 +111,15 @@ def test_a_chain_of_bridges_keeps_every_document_once(
     for one in bridges:
         one.wait_ready()
     listener = listen(last.address, start="all")
-    run = make_run(1200)
-    publisher = publish(first.address, run[:600])
+    run = make_run(600)
+    publisher = publish(first.address, run[:300])
     for _ in range(3):
         victim = dice.choice(bridges)
         time.sleep(dice.uniform(0, 0.3))
         victim.kill()
         victim.start()
         victim.wait_ready()
-    for name, doc in run[600:]:
+    for name, doc in run[300:]:
         publisher(name, doc)
     wait_for(lambda: len(listener.documents) >= len(run))
     time.sleep(0.3)

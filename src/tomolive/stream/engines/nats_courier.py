@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from tomolive.stream.courier import Courier
 from tomolive.stream.engines import nats_wire, vetting
 from tomolive.stream.engines.loop import LoopThread
-from tomolive.stream.engines.nats_link import TIMEOUT, Link, Target, UnavailableError
+from tomolive.stream.engines.nats_link import TIMEOUT, Link, Target, UnavailableError, run
 from tomolive.stream.engines.nats_wire import BATCH_DOCUMENTS, Outgoing, Progress
 from tomolive.stream.sparing import SparingFilter
 from tomolive.stream.spool import Batch, Spool
@@ -16,7 +16,6 @@ log.addFilter(SparingFilter())
 
 _IDLE_SECONDS = 0.3
 _AWAY_SECONDS = 0.5
-_PATIENCE = 3 * TIMEOUT
 
 
 class NatsCourier(Courier):
@@ -105,7 +104,4 @@ class NatsCourier(Courier):
 
     def _run(self, work):
         assert self._loop is not None  # noqa: S101  # set before the first use
-        try:
-            return self._loop.run(work, _PATIENCE)
-        except TimeoutError:
-            raise UnavailableError(f"{self._target} does not answer") from None
+        return run(self._loop, work, self._target)

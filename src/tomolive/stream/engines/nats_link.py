@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from nats.js.kv import KeyValue
 from tomolive.errors import AddressError, SettingsError, TomoliveError
 from tomolive.stream.engines import nats_wire, secrets
 from tomolive.stream.engines.address import EngineAddress, shown
+from tomolive.stream.engines.loop import LoopThread
 from tomolive.stream.engines.nats_wire import Outgoing, Progress, Subjects
 from tomolive.stream.messages import Position
 from tomolive.stream.protocol import DeniedError
@@ -228,6 +230,20 @@ class Link:
                     bucket=_BUCKET, history=1, replicas=self.target.replicas
                 )
         return self._bucket
+
+
+def run(loop: LoopThread, work: Coroutine[Any, Any, Any], target: Target) -> Any:
+    """Return the result of ``work``, which asks the broker for something.
+
+    Raises
+    ------
+    UnavailableError
+        if it does not answer, or does not grant it.
+    """
+    try:
+        return loop.run(work, 3 * TIMEOUT)
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise UnavailableError(f"{target}: {_reason(error)}") from None
 
 
 async def _connect(target: Target, name: str) -> Client:

@@ -37,8 +37,8 @@ class Pull:
         self._subscription: Any = None
         self._open = 0
         """Messages that were asked for and have not come."""
-        self._size = 0.0
-        """Of a message, lately."""
+        self._size = float(link.largest)
+        """Of a message, lately; before the first one, the worst."""
 
     async def messages(self) -> list[Pulled]:
         """Wait for messages.
@@ -68,8 +68,7 @@ class Pull:
             raise UnavailableError(f"{self._link.target} has gone")
         if self._subscription is None:
             self._inbox, self._subscription = await self._link.inbox()
-        self._open = _MOST_MESSAGES if not self._size else int(_MOST_BYTES / self._size)
-        self._open = max(1, min(self._open, _MOST_MESSAGES))
+        self._open = max(1, min(int(_MOST_BYTES / self._size), _MOST_MESSAGES))
         await self._link.pull(self._consumer, self._inbox, self._open, _EXPIRES_SECONDS)
 
     def _take(self, message: Any, found: list[Pulled]) -> None:
@@ -86,7 +85,7 @@ class Pull:
         if at.sequence.consumer != self._delivered:
             raise UnavailableError(f"{self._link.target}: a message went astray on the way")
         self._open -= 1
-        self._size = max(len(message.data), 0.9 * self._size)
+        self._size = max(len(message.data), 0.9 * self._size, 1.0)
         found.append(
             Pulled(at.sequence.stream, message.subject, message.headers, message.data, at.num_pending)
         )

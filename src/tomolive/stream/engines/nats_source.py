@@ -13,7 +13,7 @@ from tomolive.stream import records
 from tomolive.stream.codec import decode
 from tomolive.stream.engines import nats_wire
 from tomolive.stream.engines.loop import LoopThread
-from tomolive.stream.engines.nats_link import TIMEOUT, Link, Target, UnavailableError
+from tomolive.stream.engines.nats_link import TIMEOUT, Link, Target, UnavailableError, run
 from tomolive.stream.engines.nats_pull import Pull, Pulled
 from tomolive.stream.engines.nats_wire import INDEX_BITS
 from tomolive.stream.engines.vetting import Sequence
@@ -29,7 +29,6 @@ log.addFilter(SparingFilter())
 _POLL_SECONDS = 0.05
 _AWAY_SECONDS = 0.5
 _CURSOR_SECONDS = 0.05
-_PATIENCE = 3 * TIMEOUT
 
 Document = tuple[str, dict[str, Any]]
 
@@ -76,9 +75,9 @@ class NatsSource:
             loop.close()
 
     def _read(self, loop: LoopThread, stopped: threading.Event) -> Documents:
-        link = _run(loop, Link.open(self._target, f"tomolive consumer {self._name}"), self._target)
+        link = run(loop, Link.open(self._target, f"tomolive consumer {self._name}"), self._target)
         try:
-            pull = _run(loop, self._begin(link), self._target)
+            pull = run(loop, self._begin(link), self._target)
             self.ready.set()
             yield from self._talk(loop, link, pull, stopped)
         finally:
@@ -115,7 +114,7 @@ class NatsSource:
             seq = oldest
         if self.position is None:
             self.position = Position(link.epoch, seq << INDEX_BITS)
-        self._done = self._saved = self.position
+        self._done, self._saved = self.position, None
         self._parts.clear()
         return Pull(link, await link.consume(seq), seq)
 
@@ -204,7 +203,7 @@ class NatsSource:
         if not part.at:
             self._parts[message.subject] = bytearray()
         elif message.subject not in self._parts:  # we began between two parts
-            earlier = _run(loop, _earlier(link, message, part), self._target)
+            earlier = run(loop, _earlier(link, message, part), self._target)
             self._parts[message.subject] = bytearray(earlier)
         so_far = self._parts[message.subject]
         if len(so_far) != part.at:
@@ -219,6 +218,8 @@ class NatsSource:
 
     def _save(self, loop: LoopThread, link: Link, *, wait: bool = False) -> None:
         """Remember at the broker how far the callbacks have come."""
+        if self._saving is not None and self._saving.done() and self._saving.exception() is not None:
+            self._saving = self._saved = None  # once more
         if not self._name or self._done is None or self._done == self._saved:
             return
         if self._saving is not None and not self._saving.done() and not wait:
@@ -262,10 +263,3 @@ def _is_done(future: Future[Any]) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _run(loop: LoopThread, work: Any, target: Target) -> Any:
-    try:
-        return loop.run(work, _PATIENCE)
-    except TimeoutError:
-        raise UnavailableError(f"{target} does not answer") from None
