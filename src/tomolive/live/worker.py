@@ -2,7 +2,7 @@
 
 Every callback runs in the thread that called :meth:`LiveReconstruction.run`; so do the wishes of the people
 at the page, taken between documents and while none waits. Projections are never skipped, pictures are:
-between two of them lies at least a tenth of a second, and twice the time that the last one took.
+between two of them lies at least 60 ms, and twice the time that the last one took.
 """
 
 import logging
