@@ -1,6 +1,7 @@
 """Brokers, publishers and consumers that are killed at random moments."""
 
 import random
+import threading
 
 import pytest
 
@@ -47,5 +48,19 @@ def test_a_named_consumer_survives_its_broker(broker, address, publish, listen, 
     for name, doc in run[200:]:
         publisher(name, doc)
     broker.start()
+    wait_for(lambda: len(listener.of_run(run)) >= len(run))
+    assert listener.of_run(run) == run
+
+
+def test_a_broker_that_stands_still_is_waited_for(broker, address, publish, listen, make_run, wait_for):
+    """With its connections open and no answer for a while, nothing is lost, doubled or reordered."""
+    run = make_run(300)
+    listener = listen(address, start="new")
+    publisher = publish(address, run[:150], wait=False)
+    still = threading.Thread(target=broker.pause, args=(1.5,))
+    still.start()
+    for name, doc in run[150:]:
+        publisher(name, doc)
+    still.join()
     wait_for(lambda: len(listener.of_run(run)) >= len(run))
     assert listener.of_run(run) == run

@@ -178,6 +178,20 @@ def test_what_the_stream_let_go_of_is_reported(server, publish, listen, make_run
     assert "no longer has" in caplog.text
 
 
+def test_what_waits_for_a_slow_consumer_stays_at_the_broker(server, publish, listen, make_run, wait_for):
+    """A consumer asks for a few megabytes at a time, however much there is."""
+    address = server.place(f"slow-{uuid.uuid4().hex[:8]}")
+    run = make_run(60, data={"image": np.zeros(400_000, "u1")})
+    publish(address, run)
+    go_on, seen = threading.Event(), []
+    listener = listen(address, lambda _name, doc: (go_on.wait(60), seen.append(doc["uid"])), start="all")
+    wait_for(lambda: listener.dispatcher.behind > 0)
+    assert listener.dispatcher.behind > 30
+    go_on.set()
+    wait_for(lambda: len(seen) >= len(run))
+    assert seen == [doc["uid"] for _, doc in run]
+
+
 def test_a_message_that_is_no_document_is_reported_and_passed_over(
     server, publish, listen, make_run, wait_for, caplog, ask
 ):
