@@ -46,7 +46,7 @@ def recon(
         clock = "processor time of one thread" if count == 1 else f"wall time of {count} threads"
         click.echo(f"{clock}, best of {rounds}")
         click.echo(
-            f"{'work':<34}{'by':<31}{'ms':>10}{'ratio':>8}{'error':>9}  {'must':<19}{'':<8}note".rstrip()
+            f"{'work':<36}{'by':<31}{'ms':>10}{'ratio':>8}{'error':>9}  {'must':<19}{'':<8}note".rstrip()
         )
         for figure in _figures(sizes, Clock(count, rounds), peers, parts or PARTS):
             figures.append({"threads": count, **asdict(figure)})
@@ -61,7 +61,7 @@ def _line(figure: Figure) -> str:
     ratio = f"{figure.ratio:>8.1f}" if figure.ratio is not None else " " * 8
     error = f"{figure.error:>9.4f}" if figure.error is not None else " " * 9
     met = {None: "", True: "met", False: "MISSED"}[figure.met]
-    line = f"{figure.work:<34}{figure.by:<31}{figure.milliseconds:>10.3f}{ratio}{error}  "
+    line = f"{figure.work:<36}{figure.by:<31}{figure.milliseconds:>10.3f}{ratio}{error}  "
     return f"{line}{figure.must:<19}{met:<8}{figure.note}".rstrip()
 
 

@@ -62,7 +62,7 @@ def add_to_slice(
     angles: npt.NDArray[np.float64],
     center: float,
     image: npt.NDArray[np.float32],
-    first: int = 0,
+    first: int | npt.NDArray[np.integer] = 0,
 ) -> None:
     """Add projections to a slice across the rotation axis (an xy plane), in place.
 
@@ -77,13 +77,13 @@ def add_to_slice(
     image
         float32 (y, x), or some rows of it.
     first
-        Index y of the first row of ``image``.
+        Index y of the first row of ``image``, or of each of its rows.
     """
     count, width = rows.shape
     middle = (width - GUARDS - 1) / 2
-    y = first + np.arange(image.shape[0])[:, np.newaxis] - middle
+    lines = first + np.arange(len(image)) if np.ndim(first) == 0 else np.asarray(first)
     steps = np.cos(angles)
-    starts = center + 1 - middle * steps + y * np.sin(angles)
+    starts = center + 1 - middle * steps + (lines[:, np.newaxis] - middle) * np.sin(angles)
     padded = np.zeros((count, width + 2 * _MARGIN), np.float32)
     padded[:, _MARGIN:-_MARGIN] = rows
     _add_to_slice(padded, starts + _MARGIN, steps, image)

@@ -190,15 +190,10 @@ def _negativity(row: Floats, angles: npt.NDArray[np.float64], center: float, rad
     # some lines of the picture know as much about the centre as all of them
     apart = max(2, round(2 * radius / _LINES))
     lines = np.arange(int(middle - radius), int(middle + radius), apart)
-    total = 0.0
-    x2 = (np.arange(columns) - middle) ** 2
-    image = np.zeros((1, columns), np.float32)
-    for y in lines:
-        image[:] = 0
-        add_to_slice(row, angles, center, image, int(y))
-        seen = image[0, x2 + (y - middle) ** 2 < radius**2]
-        total += float(np.square(np.minimum(seen, 0), dtype=np.float64).sum())
-    return total
+    image = np.zeros((len(lines), columns), np.float32)
+    add_to_slice(row, angles, center, image, lines)
+    seen = (np.arange(columns) - middle) ** 2 + (lines[:, np.newaxis] - middle) ** 2 < radius**2
+    return float(np.square(np.minimum(image[seen], 0), dtype=np.float64).sum())
 
 
 def find_center(
