@@ -8,6 +8,8 @@ from tomolive.errors import ReconstructionError
 
 _SPREAD = 1.4826
 """Median absolute deviation to standard deviation, for normal noise."""
+_SIDE = 512
+"""Pixels a side from which on only some are looked at for a median."""
 
 
 def bad_pixels(
@@ -33,10 +35,11 @@ def bad_pixels(
     if flat.shape != dark.shape:
         raise ReconstructionError(f"darks have frames of {dark.shape} pixels, but flats of {flat.shape}")
     beam = flat - dark
-    middle = np.nanmedian(dark)
+    # a part of the pixels knows the medians as well as all of them
+    some = tuple(slice(None, None, max(1, size // _SIDE)) for size in flat.shape)
+    middle, usual = np.nanmedian(dark[some]), np.nanmedian(beam[some])
     # at least one count, or a perfectly quiet dark would make every pixel hot
-    spread = max(_SPREAD * float(np.nanmedian(np.abs(dark - middle))), 1.0)
-    usual = np.nanmedian(beam)
+    spread = max(_SPREAD * float(np.nanmedian(np.abs(dark[some] - middle))), 1.0)
     hot = dark > middle + max(sigmas * spread, least_beam * usual)
     dead = ~(beam > least_beam * usual)
     return hot | dead
