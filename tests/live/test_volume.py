@@ -268,6 +268,25 @@ def test_killed_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path, in_fil
     assert content(resumed.path) == content(whole.path)
 
 
+def test_killed_at_the_very_end_it_is_only_finished(recorded_scan, tmp_path, monkeypatch):
+    """Between the volume's getting its name and the last word about it nothing is lost."""
+    scan = recorded_scan(rows=20)
+    request = request_of(scan, tmp_path / "out", center=scan.center)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("tomolive.live.volume.resident_mb", lambda: raise_(InterruptedError()))
+        make_volume(request)
+    before = content(request.path)
+    result = make_volume(request)
+    assert content(result.path) == before
+    assert result.about["asset"]
+    assert [p.name for p in request.path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def raise_(error: Exception) -> None:
+    """Raise, where only an expression may stand."""
+    raise error
+
+
 def test_a_worker_that_dies_is_replaced(recorded_scan, tmp_path):
     """A process that is killed costs nothing but time."""
     scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
