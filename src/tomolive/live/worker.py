@@ -260,7 +260,8 @@ class LiveReconstruction:
     def _write(self, watched: Watched) -> None:
         """Write the results of a scan, now or once its centre is refined and it has been analysed."""
         if watched.refining or self._analyses.is_awaited(watched):
-            self._refining.append(watched)
+            if watched not in self._refining:
+                self._refining.append(watched)
         elif watched.scan.takes_projections:
             self._publication.retell |= self._analyses.poll([*self._known(), watched])[0]
             self._results.write(watched)
