@@ -50,6 +50,8 @@ class Figure:
 @click.option("--processes", type=int, help="processes.  [default: the cores that may be used]")
 @click.option("--rings/--no-rings", "with_rings", default=True, show_default=True,
               help="also with zingers and stripes removed")  # fmt: skip
+@click.option("--noise/--no-noise", default=False, show_default=True,
+              help="photon noise and stripes; the smoother a method, the less it shows of them")  # fmt: skip
 @click.option("--peers/--no-peers", default=True, show_default=True, help="measure the other libraries too")
 @click.option("--sample", default=2, show_default=True, help="slices that each peer makes; the rest is told")
 @click.option("--format", "format_", default="ome-zarr", show_default=True,
@@ -64,6 +66,7 @@ def volume(
     memory: int,
     processes: int | None,
     with_rings: bool,
+    noise: bool,
     peers: bool,
     sample: int,
     format_: str,
@@ -77,7 +80,7 @@ def volume(
     click.echo(f"{size} columns, {rows} rows, {angles} projections, {cores} cores, limit {memory} MB")
     figures = []
     with tempfile.TemporaryDirectory(prefix="tomolive-bench-", dir=folder) as temporary:
-        scan = _Scan(Path(temporary), size, rows, angles)
+        scan = _Scan(Path(temporary), size, rows, angles, noise=noise)
         click.echo(f"the scan is written: {scan.gigabytes:.2f} GB of uint16")
         click.echo(f"{'work':<34}{'by':<22}{'s':>9}{'ms/slice':>10}{'ratio':>8}{'error':>9}  note")
         for corrected in [False, True] if with_rings else [False]:
@@ -98,7 +101,7 @@ def _line(figure: Figure) -> str:
 class _Scan:
     """A scan of the phantom of Shepp and Logan on disk, paler from row to row, in uneven light."""
 
-    def __init__(self, folder: Path, size: int, rows: int, count: int) -> None:
+    def __init__(self, folder: Path, size: int, rows: int, count: int, *, noise: bool) -> None:
         from tomolive.bench import shepp_logan
 
         self.folder, self.size, self.rows = folder, size, rows
@@ -110,7 +113,8 @@ class _Scan:
         self.paleness = (1 - 0.3 * np.arange(rows) / rows).astype(np.float32)
         rng = np.random.default_rng(0)
         self._light = (_FULL * rng.uniform(0.8, 1.0, (rows, size))).astype(np.float32)
-        self._stripes = rng.normal(1, _STRIPE, size).astype(np.float32)
+        self._stripes = rng.normal(1, _STRIPE if noise else 0, size).astype(np.float32)
+        self._noise = float(noise)
         self.file, self.jsonl = folder / "frames.h5", folder / "run.jsonl"
         self._write(count, rng)
         self._write_documents(count)
@@ -130,7 +134,7 @@ class _Scan:
         import h5py
 
         # enough different noise: the same frame of it again each 16th projection
-        noise = rng.standard_normal((16, self.rows, self.size), dtype=np.float32)
+        noise = self._noise * rng.standard_normal((16, self.rows, self.size), dtype=np.float32)
         with h5py.File(self.file, "w") as file:
             shape = (count + 2, self.rows, self.size)
             data = file.create_dataset("entry/data/data", shape, "<u2", chunks=(1, *shape[1:]))
