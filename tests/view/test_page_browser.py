@@ -163,14 +163,14 @@ def test_what_is_not_done_yet_is_told(page_server: Any, open_page: Any, scan: An
 def test_a_candidate_centre_can_be_chosen(
     page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
 ) -> None:
-    """The strip shows seven centres and marks the sharpest; a click sets it; closed, it costs nothing."""
+    """The strip shows seven centres and marks the best score; a click sets it; closed, it costs nothing."""
     beamline(60).hold.set()
     page = open_page(page_server.url)
     drawn(page)
     assert "candidates" not in scan.controls.looked_at
     page.get_by_role("button", name="Candidates", exact=True).click()
     page.get_by_label("Columns between candidates").select_option("1")
-    best = page.get_by_role("button", name="Rotation centre 129.4 · sharpest")
+    best = page.get_by_role("button", name="Rotation centre 129.4 · best score")
     best.wait_for()
     assert page.locator("#candidates li").count() == 7
     assert scan.status.candidates == (123.4, 124.4, 125.4, 126.4, 127.4, 128.4, 129.4)
@@ -179,7 +179,7 @@ def test_a_candidate_centre_can_be_chosen(
     )
     best.click()
     wait(lambda: scan.status.center == 129.4, "the centre")
-    page.get_by_role("button", name="Rotation centre 129.4 · sharpest · in force").wait_for()
+    page.get_by_role("button", name="Rotation centre 129.4 · best score · in force").wait_for()
     page.keyboard.press("Escape")
     assert page.locator("#candidates").is_hidden()
     wait(lambda: "candidates" not in scan.controls.looked_at, "nobody to look at candidates")

@@ -22,7 +22,7 @@ def test_a_new_user_mends_the_centre_sees_the_beam_go_and_saves_the_picture(
     # Edges are double: is the centre wrong? Candidates, side by side, tell which one is sharp.
     page.get_by_role("button", name="Candidates", exact=True).click()
     page.get_by_label("Columns between candidates").select_option("1")
-    page.get_by_role("button", name=re.compile("Rotation centre .* sharpest")).click()
+    page.get_by_role("button", name=re.compile("Rotation centre .* best score")).click()
     page.locator("#center-source", has_text=re.compile("set by viewer 1, \\d\\d:\\d\\d")).wait_for()
     assert scan.status.center == 129.4
     page.get_by_role("button", name="Close", exact=True).click()

@@ -1,7 +1,6 @@
-// A strip of the same slice, each with another rotation centre: the sharpest is the right one; click it.
+// A strip of the same slice, each with another rotation centre. A score helps, the eye decides: click the sharpest.
 
 import { paint } from "./draw.js";
-import { number } from "./units.js";
 
 const COUNT = 7;
 
@@ -77,13 +76,13 @@ export class Candidates {
     return item;
   }
 
-  /** Label each candidate: its centre, whether it is in force, and whether it is the sharpest. */
+  /** Label each candidate: its centre, whether it is in force, and whether its score is the best. */
   tell() {
     const best = this.scores.indexOf(Math.max(...this.scores));
     [...this.list.children].forEach((item, i) => {
       const button = item.firstElementChild;
       const chosen = Math.abs(this.centers[i] - this.center) < 1e-6;
-      const words = [number(this.centers[i], 6), i === best ? "sharpest" : "", chosen ? "in force" : ""].filter(Boolean).join(" · ");
+      const words = [String(Math.round(this.centers[i] * 100) / 100), i === best ? "best score" : "", chosen ? "in force" : ""].filter(Boolean).join(" · ");
       button.setAttribute("aria-pressed", String(chosen));
       button.setAttribute("aria-label", `Rotation centre ${words}`);
       button.classList.toggle("best", i === best);

@@ -38,7 +38,7 @@ export class Volume {
     const { done, total, rate, seconds_left: left, state, path, message } = volume;
     const facts = [
       STATES[state],
-      `${done} of ${total} slices`,
+      total ? `${done} of ${total} slices` : "",
       this.going && rate ? `${number(rate)} a second` : "",
       this.going && left !== null ? `${seconds(left)} left` : "",
       message,
