@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from prometheus_client import REGISTRY
 
-from tomolive.config import LiveSettings
+from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
@@ -198,6 +198,24 @@ def test_wishes_after_the_scan(live, scan_of):
     assert (summary["center"], summary["center_source"]) == (21.5, "set by Ada")
     assert summary["positions"]["xz"] == 24
     assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, expected)
+
+
+def test_results_are_written_again_when_pixels_are_binned_after_the_scan(live, scan_of):
+    """The smaller volume has no plane where the slices lay; they are written where they lie now."""
+    scan = scan_of.Scan()
+    runs = live()
+
+    def wish():
+        runs.controls.post(Wish("Ada", corrections=CorrectionSettings(binning=2)))
+        runs.feeder.be_idle()
+
+    runs.feeder.items = [*scan.whole(), wish, runs.feeder.be_idle]
+    final = runs.run()
+    assert "could not be written" not in final.status.message
+    rows, side, _ = final.status.volume_shape
+    summary = runs.summary(scan.uid)
+    assert summary["positions"] == {"xy": rows // 2, "xz": side // 2, "yz": side // 2}
+    assert tifffile.imread(summary["slices"]["xy"]).shape == (side, side)
 
 
 def test_looking_around_leaves_the_results_alone(live, scan_of):

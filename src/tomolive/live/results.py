@@ -67,8 +67,9 @@ class Results:
         try:
             if tomogram and not scan.failure:
                 tomogram.finish()
-            slices = tomogram.slices(watched.positions) if tomogram else {}
-            summary = summarize(scan, tomogram, watched.to_final, watched.positions)
+            positions = _positions(watched)
+            slices = tomogram.slices(positions) if tomogram else {}
+            summary = summarize(scan, tomogram, watched.to_final, positions)
             if watched.lags:
                 summary["lag_s"] = {"median": median(watched.lags), "most": max(watched.lags)}
             summary["changes"] = [asdict(change) for change in watched.changes]
@@ -89,6 +90,15 @@ class Results:
         found = summary.get("analysis", ())
         uid = emit_slices(emit, summary, self._folder, changes=watched.changes, trends=trends, analysis=found)
         log.info("the result of run %s is run %s", watched.scan.run_uid, uid)
+
+
+def _positions(watched: Watched) -> dict[str, int] | None:
+    """Return where the slices lay when the scan ended; where they lie now if pixels are binned since."""
+    if watched.positions is None or watched.tomogram is None:
+        return watched.positions
+    sizes: dict[str, int] = dict(zip(("xy", "xz", "yz"), watched.tomogram.volume_shape, strict=True))
+    inside = all(at < sizes[plane] for plane, at in watched.positions.items())
+    return watched.positions if inside else watched.tomogram.positions
 
 
 def _title(scan: Scan, summary: dict[str, Any]) -> str:
