@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -318,35 +319,37 @@ def test_dask_cluster_gives_the_same_volume(recorded_scan, tmp_path):
     assert content(result.path) == content(whole.path)
 
 
-class dask_cluster:  # noqa: N801  used like a function
-    """A Dask scheduler and two workers as real processes."""
+@contextlib.contextmanager
+def dask_cluster(folder: Path) -> Iterator[str]:
+    """A Dask scheduler and two workers as real processes; the address of the scheduler."""
+    told = folder / "scheduler.json"
+    processes: list[subprocess.Popen[bytes]] = []
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def _start(self, *arguments: str) -> None:
-        with (self._folder / "dask.log").open("ab") as log:
-            command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
-            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder))
-
-    def __enter__(self) -> str:
-        told = self._folder / "scheduler.json"
+    def start(what: str, *arguments: str) -> None:
         shared = ["--no-dashboard", "--scheduler-file", str(told)]
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", *shared)
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *shared]
+        with (folder / "dask.log").open("ab") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
+
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0")
         deadline = time.monotonic() + LONG
         while not told.exists():
-            assert time.monotonic() < deadline, (self._folder / "dask.log").read_text()
+            assert time.monotonic() < deadline, (folder / "dask.log").read_text()
             time.sleep(0.1)
         for _ in range(2):
-            self._start("worker", "--no-nanny", "--nthreads", "2", *shared)
-        return json.loads(told.read_text())["address"]
-
-    def __exit__(self, *_) -> None:
-        for process in reversed(self._processes):
+            # should this test be killed, they end by themselves
+            start("worker", "--no-nanny", "--nthreads", "2", "--death-timeout", "60")
+        yield json.loads(told.read_text())["address"]
+    finally:
+        for process in reversed(processes):
             process.terminate()
-        for process in self._processes:
-            process.wait(LONG)
+        for process in processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def test_a_volume_that_is_there_is_not_made_again(recorded_scan, tmp_path):
