@@ -81,7 +81,8 @@ class KafkaSource:
 
     def _talk(self, consumer: Consumer, stopped: threading.Event) -> Documents:
         while not stopped.is_set():
-            messages = consumer.consume(_AT_ONCE, _POLL_SECONDS)
+            first = consumer.poll(_POLL_SECONDS)  # consume() would wait until there are many
+            messages = [first, *consumer.consume(_AT_ONCE, 0)] if first is not None else []
             self._trouble.look()
             self._commit(consumer)
             given = False
