@@ -33,6 +33,34 @@ def test_what_was_kept_outlives_a_kill(tmp_path):
     assert cursors.look(tmp_path)["archive"].position == Position("e", 9)
 
 
+def test_what_follows_a_torn_line_outlives_a_kill(tmp_path):
+    """The first cursor that a hub keeps is not written on to what its predecessor could not end."""
+    (tmp_path / "cursors.log").write_bytes(b'["archive", "e", 1')
+    after = Cursors(tmp_path)
+    after.set("archive", Position("e", 12))
+    after.keep()
+    assert Cursors(tmp_path).get("archive") == Position("e", 12)
+
+
+def test_a_line_that_a_full_disk_cuts_is_written_again(tmp_path, monkeypatch):
+    """What did not fit is kept by the next turn, and spoils no other line."""
+    kept, write = Cursors(tmp_path), os.write
+    kept.set("archive", Position("e", 12))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    kept.keep()
+    monkeypatch.setattr(os, "write", write)
+    kept.keep()
+    assert Cursors(tmp_path).get("archive") == Position("e", 12)
+
+
+def test_a_forgotten_cursor_does_not_come_back(tmp_path):
+    """Nor is it forgotten again, with a word in the log, at each start of the hub."""
+    rows = {"gone": ["e", 5, time.time() - 100 * DAY]}
+    (tmp_path / "cursors.json").write_text(json.dumps(rows))
+    assert Cursors(tmp_path).expire(90 * DAY, ()) == ["gone"]
+    assert Cursors(tmp_path).items() == []
+
+
 def test_the_log_is_folded_into_the_snapshot(tmp_path, monkeypatch):
     """However long cursors move, their log stays short, and nothing of it is forgotten."""
     monkeypatch.setattr(cursors, "_LOG_BYTES", 1000)

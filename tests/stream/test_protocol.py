@@ -343,6 +343,17 @@ def test_the_consumer_takes_no_gap():
     assert session.position == Position("e", 9)
 
 
+def test_a_loss_that_is_told_twice_is_one_loss():
+    """The second answer to a question does not lead back either when the hub no longer has all documents."""
+    session = ConsumerSession("name", "cursor", Position("e", 3))
+    answer = messages.encode(messages.Subscribed(Position("e", 7), 12, 4))
+    assert session.receive(answer) is not None
+    assert session.receive(messages.encode(messages.Deliver(7, 2, 12)), b"")
+    assert session.receive(answer) is None  # nor is the loss told again
+    assert session.position == Position("e", 9)
+    assert session.subscribed
+
+
 def test_a_question_that_is_answered_twice_leads_neither_back_nor_on():
     """A hub that was away finds two questions: its second answer repeats and skips no document."""
     session = ConsumerSession("name", "cursor", Position("e", 3))

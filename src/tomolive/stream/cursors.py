@@ -43,9 +43,11 @@ class Cursors:
             self._log_fd = os.open(self._log_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(f"cannot write {self._log_path}: {error.strerror}") from None
-        self._log_size = os.fstat(self._log_fd).st_size
-        for name, cursor in _replay(os.pread(self._log_fd, self._log_size, 0)):
+        kept = os.pread(self._log_fd, os.fstat(self._log_fd).st_size, 0)
+        for name, cursor in _replay(kept):
             self._cursors[name], self._changed = cursor, True
+        self._log_size = kept.rfind(b"\n") + 1
+        self._cut_log()
 
     def _read(self) -> dict[str, Cursor]:
         try:
@@ -98,7 +100,8 @@ class Cursors:
             )  # fmt: skip
         if expired:
             self._moved.difference_update(expired)
-            self.save()  # the log still holds them
+            self._changed = True
+            self.save()  # both files still hold them
         return expired
 
     def keep(self) -> None:
@@ -106,15 +109,25 @@ class Cursors:
         if not self._moved:
             return
         lines = [json.dumps([name, *_row(self._cursors[name])]) + "\n" for name in self._moved]
+        data = "".join(lines).encode()
         try:
-            self._log_size += os.write(self._log_fd, "".join(lines).encode())
+            written = os.write(self._log_fd, data)
+            if written < len(data):  # there was room for no more
+                self._cut_log()
+                log.error("cannot write all of %s, will try again", self._log_path)
+                return
         except OSError as error:
             log.error("cannot write %s, will try again: %s", self._log_path, error.strerror)
             return
+        self._log_size += written
         self._moved.clear()
         self._changed = True
         if self._log_size > _LOG_BYTES:
             self.save()
+
+    def _cut_log(self) -> None:
+        """Drop a line without its end, so that nothing is written on to it."""
+        os.ftruncate(self._log_fd, self._log_size)
 
     def save(self) -> None:
         """Fold the log into ``cursors.json``, where a power cut does not reach it."""

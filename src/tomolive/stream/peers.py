@@ -85,8 +85,6 @@ class ConsumerPeer:
     done: int
     """It has acknowledged the documents before this offset."""
     seen: float
-    lost: int = 0
-    """To be told with the next delivery."""
     under_way: deque[tuple[int, int]] = field(default_factory=deque)
     """(offset after the last document, bytes) of each delivery."""
     bytes_under_way: int = 0

@@ -118,7 +118,7 @@ class ConsumerSession:
         return messages.encode(messages.Acknowledge(offset))
 
     def receive(self, *parts: bytes) -> messages.FromHub | None:
-        """Take an answer in; None if it belongs to an earlier connection.
+        """Take an answer in; None if it was given before, or belongs to an earlier connection.
 
         Raises
         ------
@@ -130,8 +130,9 @@ class ConsumerSession:
         message = messages.from_hub(*parts)
         match message:
             case messages.Subscribed(position, newest, lost):
-                self._begin(position, lost)
-                self.head, self.subscribed = newest, True
+                self.head = newest
+                if self._begin(position, lost):
+                    return None
             case messages.Deliver(offset, count, newest, lost):
                 if not self.subscribed or self.position is None:
                     return None
@@ -148,15 +149,19 @@ class ConsumerSession:
                 raise DeniedError(reason)
         return message
 
-    def _begin(self, position: Position, lost: int) -> None:
-        """Go on where the hub says, unless that answers a question of long ago.
+    def _begin(self, position: Position, lost: int) -> bool:
+        """Go on where the hub says; True if it has said so before.
 
         A hub that was away may find the same question twice, and answers it twice: the second answer must
         not lead back to what has been received meanwhile, nor on over what has not.
         """
         mine = self.position
-        if mine is None or lost or mine.epoch != position.epoch:
+        known = mine is not None and mine.epoch == position.epoch
+        repeated = known and self.subscribed
+        if not known or (lost and not repeated):
             self.position = position
+        self.subscribed = True
+        return repeated
 
 
 __all__ = ["ConsumerSession", "DeniedError", "Position", "ProtocolError", "PublisherSession"]
