@@ -32,6 +32,11 @@ _MEMORY = 1 << 28
 Stack = npt.NDArray[np.float64]
 
 
+def least_apart(planned: int | None) -> int:
+    """Return how many projections lie at least between flats that were taken at different times."""
+    return max(10, (planned or 0) // 20)
+
+
 class _Sum:
     """Adds up what is finite in frames, so that a thousand flats take no more memory than one."""
 
@@ -194,6 +199,11 @@ class EarlierRuns:
         if run_uid not in self._under_way:
             self._under_way.add(run_uid)
             threading.Thread(target=self._fetch, args=(run_uid,), name="earlier-run", daemon=True).start()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a run is still being looked for; what came of the others is there to be taken."""
+        return bool(self._under_way)
 
     def take(self) -> list[Output]:
         """Return the darks and flats, and the words about them, that have come since the last call."""
