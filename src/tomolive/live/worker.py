@@ -27,7 +27,7 @@ from tomolive.live.estimates import Estimates
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
-from tomolive.live.references import Dispatcher, EarlierRuns, References
+from tomolive.live.references import Dispatcher, EarlierRuns, References, least_apart
 from tomolive.live.result_documents import Emit
 from tomolive.live.results import Results
 from tomolive.live.rules import Rules
@@ -45,8 +45,6 @@ SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
 _PAUSE_S = 0.05
-_APART = 10
-"""Flats between which at least so many projections have come were taken at different times."""
 
 
 class LiveDispatcher(Dispatcher, Protocol):
@@ -364,7 +362,7 @@ class LiveReconstruction:
         came = len(watched.scan.received) if watched else 0
         planned = watched.scan.planned if watched else None
         try:
-            self._references.add(batch, came, max(_APART, (planned or 0) // 20))
+            self._references.add(batch, came, least_apart(planned))
         except TomoliveError as error:
             self._tell(Note(batch.run_uid, f"{batch.kind}s cannot be used: {error}"))
             return

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,11 @@ import numpy.typing as npt
 from tomolive.config import LiveSettings
 from tomolive.live.crew.engines import Answer, Engine
 from tomolive.live.crew.share import UPRIGHT, Orders, Report, Share, Source
+from tomolive.live.ranges import Ranges
 from tomolive.live.rules import Rules
 from tomolive.live.snapshot import WorkerShare
+from tomolive.recon.slices import check_center
+from tomolive.recon.windows import check_filter
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Crew:
         self.filter = settings.filter
         self.centers: dict[str, float | None] = dict.fromkeys(cameras, settings.center)
         self._places: list[_Place] = []
+        crew = uuid.uuid4().hex
         for camera, (rows, columns) in cameras.items():
             bands = _bands(rows, engine.size)
             lead = len(bands) // 2
@@ -79,6 +84,7 @@ class Crew:
                 share = Share(
                     run_uid, camera, band, source, tuple(rules), None if leads else settings.center or middle,
                     filter=settings.filter, corrections=settings.corrections, threads=settings.threads,
+                    crew=crew,
                 )  # fmt: skip
                 self._places.append(_Place(share, number, leads))
 
@@ -87,20 +93,33 @@ class Crew:
         news = False
         for place in self._places:
             if place.answer is not None and place.answer.done():
-                news |= self._hear(place, place.answer)
-                place.answer = None
-            if place.answer is None and time.monotonic() - place.asked > _ASK_EVERY_S:
+                answer, place.answer = place.answer, None
+                news |= self._hear(place, answer)
+            failed = place.report is not None and place.report.failure
+            if place.answer is None and not failed and time.monotonic() - place.asked > _ASK_EVERY_S:
                 place.asked = time.monotonic()
                 place.answer = self._engine.ask(place.number, place.share, self._orders(place))
         return news
 
     def set_center(self, camera: str, center: float) -> None:
-        """Have all shares of a camera drawn about ``center`` from now on."""
-        self.centers[camera] = center
+        """Have all shares of a camera drawn about ``center`` from now on.
+
+        Raises
+        ------
+        ReconstructionError
+            if it lies outside the detector.
+        """
+        self.centers[camera] = check_center(center, self.cameras[camera][1])
 
     def set_filter(self, name: str) -> None:
-        """Have all shares filtered with ``name`` from now on."""
-        self.filter = name
+        """Have all shares filtered with ``name`` from now on.
+
+        Raises
+        ------
+        ReconstructionError
+            if there is no such filter.
+        """
+        self.filter = check_filter(name)
 
     # -- what there is --------------------------------------------------------------------------------------
 
@@ -119,7 +138,7 @@ class Crew:
 
     @property
     def is_done(self) -> bool:
-        """Whether every share is final, with the same projections, centre and filter as the others."""
+        """Whether every share is final, with the centre and the filter in force."""
         return all(self._is_final(camera) for camera in self.cameras)
 
     @property
@@ -131,6 +150,11 @@ class Crew:
         """Return the projections that are in every row of a camera's slices."""
         places = self._of(camera)
         return min((place.report.received if place.report else 0 for place in places), default=0)
+
+    def missing(self, camera: str) -> tuple[tuple[int, int], ...]:
+        """Return the half-open ranges of projections that at least one share lacks."""
+        reports = [place.report for place in self._of(camera)]
+        return tuple(Ranges(span for report in reports if report for span in report.missing))
 
     def lead(self, camera: str) -> Report | None:
         """Return the report of the share that finds the centre of a camera."""
@@ -172,6 +196,10 @@ class Crew:
             report = answer.result()
         except self._engine.lost as error:
             return self._lost(place, error)
+        except Exception as error:  # whatever is wrong with one share, the others are to be heard
+            log.exception("share %s", place.share.name)
+            place.report = Report("nobody", failure=f"{type(error).__name__}: {error}")
+            return True
         if place.report and report.worker != place.report.worker:
             self.replaced += 1
             log.warning("%s is done anew by %s", place.share.name, report.worker)
@@ -192,7 +220,8 @@ class Crew:
         reports = [place.report for place in self._of(camera)]
         if not all(report and report.ended for report in reports):
             return False
-        return len({(r.received, r.center, r.filter) for r in reports if r}) == 1
+        wanted = (self.center(camera), self.filter)
+        return all((r.center, r.filter) == wanted for r in reports if r and r.received)
 
     def _of(self, camera: str) -> list[_Place]:
         return [place for place in self._places if place.share.camera == camera]

@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -10,6 +12,8 @@ from tomolive.errors import AddressError
 from tomolive.live.crew.share import Orders, Report, Share, advance
 
 log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 1.0
 
 
 class Answer(Protocol):
@@ -79,7 +83,7 @@ class LocalEngine:
 
 
 class DaskEngine:
-    """Workers of a Dask cluster; the scheduler moves what a dead one did to another one.
+    """Workers of a Dask cluster; another one takes over what a dead one did.
 
     Parameters
     ----------
@@ -97,8 +101,11 @@ class DaskEngine:
     def __init__(self, address: str, size: int | None = None, timeout: float = 30.0) -> None:
         from distributed import Client, KilledWorker
         from distributed.client import FutureCancelledError
+        from distributed.comm.core import CommClosedError
 
-        self.lost: tuple[type[BaseException], ...] = (KilledWorker, FutureCancelledError, OSError)
+        self.lost: tuple[type[BaseException], ...] = (
+            KilledWorker, FutureCancelledError, CommClosedError, ConnectionError,
+        )  # fmt: skip
         try:
             self._client: Any = Client(address, timeout=timeout)
             self._client.wait_for_workers(size or 1, timeout=timeout)
@@ -106,18 +113,20 @@ class DaskEngine:
             raise AddressError(f"no Dask cluster with workers answers at {address}: {error}") from None
         self._workers = sorted(self._client.nthreads())[:size]
         self.size = len(self._workers)
+        self._known, self._seen = set(self._workers), 0.0
 
     def ask(self, place: int, share: Share, orders: Orders) -> Answer:
         """See `Engine.ask`."""
-        # Not tied to that worker: the scheduler may choose another one, but only if it is gone.
+        # By that worker or by none: where the scheduler may choose, an idle worker steals a share and begins
+        # it anew.
         where = self._workers[place % self.size]
-        return self._client.submit(
-            advance, share, orders, workers=[where], allow_other_workers=True, pure=False, retries=2
-        )
+        future = self._client.submit(advance, share, orders, workers=[where], pure=False, retries=2)
+        return _DaskAnswer(future, lambda: where in self._alive())
 
     def replace(self, place: int) -> None:
         """See `Engine.replace`."""
-        alive = sorted(self._client.nthreads())
+        self._seen = 0.0
+        alive = sorted(self._alive())
         gone = self._workers[place % self.size]
         if alive and gone not in alive:
             fresh = [address for address in alive if address not in self._workers] or alive
@@ -129,3 +138,31 @@ class DaskEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._client.close()
+
+    def _alive(self) -> set[str]:
+        """Return the workers that there are, as of a second ago at most."""
+        if time.monotonic() - self._seen > _LOOK_EVERY_S:
+            self._seen = time.monotonic()
+            try:
+                self._known = set(self._client.nthreads())
+            except OSError as error:  # the client connects again by itself
+                log.warning("the Dask scheduler does not answer: %s", error)
+        return self._known
+
+
+class _DaskAnswer:
+    """A report that a Dask worker is to make; done, too, when that worker is gone."""
+
+    def __init__(self, future: Any, alive: Callable[[], bool]) -> None:
+        self._future, self._alive = future, alive
+
+    def done(self) -> bool:
+        """See `Answer`."""
+        return self._future.done() or not self._alive()
+
+    def result(self) -> Report:
+        """See `Answer`."""
+        if not self._future.done():
+            self._future.cancel()
+            raise ConnectionError("the Dask worker has left the cluster")
+        return self._future.result()

@@ -1,6 +1,7 @@
 """Follow scans with a crew: documents here, frames and slices where the workers are."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from tomolive import __version__
 from tomolive.config import LiveSettings
-from tomolive.errors import TomoliveError
+from tomolive.errors import ReconstructionError, TomoliveError
 from tomolive.files.announcements import axes_of
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
@@ -25,6 +26,7 @@ from tomolive.stream.dispatcher import RemoteDispatcher
 log = logging.getLogger(__name__)
 
 _PICTURE_PERIOD_S = 0.25
+_PAUSE_S = 0.05
 
 
 class CrewReconstruction:
@@ -68,6 +70,7 @@ class CrewReconstruction:
         self._news = False
         self._written = True
         self._message = ""
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -81,6 +84,7 @@ class CrewReconstruction:
 
     def stop(self) -> None:
         """End :meth:`run` soon; any thread may call this."""
+        self._stopped.set()
         self._dispatcher.stop()
 
     # -- documents ------------------------------------------------------------------------------------------
@@ -88,12 +92,25 @@ class CrewReconstruction:
     def _document(self, name: str, doc: dict[str, Any]) -> None:
         self._reader.document(name, doc)
         if name == "start" and (scan := self._reader.scan(doc["uid"])):
+            self._await_end()
             self._write()
             self._scan, self._crew, self._message, self._written = scan, None, "", False
             self._news = True
         elif name == "descriptor" and self._crew is None and (cameras := self._cameras(doc)):
             self._begin(cameras)
         self._tick()
+
+    def _await_end(self) -> None:
+        """Let the scan at hand come to its end before another one begins.
+
+        Its run has stopped, but workers may still wait for files that are late. Documents wait at the hub.
+        """
+        crew, scan = self._crew, self._scan
+        if crew is None or scan is None or scan.stop is None:
+            return
+        while not (crew.is_done or crew.failure or self._stopped.is_set()):
+            self._tick()
+            self._stopped.wait(_PAUSE_S)
 
     def _cameras(self, descriptor: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         if self._scan is None or descriptor["run_start"] != self._scan.run_uid:
@@ -133,6 +150,16 @@ class CrewReconstruction:
             return
         if wish.camera is not None and wish.camera in crew.cameras:
             self._shown = wish.camera
+        try:
+            self._change(crew, wish)
+        except ReconstructionError as error:
+            self._message = str(error)
+        asked = (wish.estimate_center, wish.corrections, wish.candidates, wish.volume, wish.plane)
+        if any(value not in (None, False) for value in asked):
+            self._message = f"A crew of workers does not change the {wish.about} while it works."
+        self._news = True
+
+    def _change(self, crew: Crew, wish: Wish) -> None:
         if wish.center is not None:
             crew.set_center(self._shown, wish.center)
             self._written = False
@@ -140,10 +167,6 @@ class CrewReconstruction:
             crew.set_filter(wish.filter)
             self._settings = self._settings.model_copy(update={"filter": wish.filter})
             self._written = False
-        asked = (wish.estimate_center, wish.corrections, wish.candidates, wish.volume, wish.plane)
-        if any(value not in (None, False) for value in asked):
-            self._message = f"A crew of workers does not change the {wish.about} while it works."
-        self._news = True
 
     def _publish(self) -> None:
         self._news, self._due = False, time.monotonic() + _PICTURE_PERIOD_S
@@ -165,9 +188,10 @@ class CrewReconstruction:
 
     def _subject(self, crew: Crew, scan: Scan) -> Subject:
         lead = crew.lead(self._shown)
+        missing = sum(last - first for first, last in crew.missing(self._shown))
         return Subject(
             scan.run_uid, scan.scan_id, scan.sample, scan.plan, scan.planned, crew.received(self._shown),
-            len(lead.missing) if lead else 0, lead.coverage if lead else 0.0, scan.coverage_wanted,
+            missing, lead.coverage if lead else 0.0, scan.coverage_wanted,
             crew.center(self._shown), lead.center_source if lead else "", crew.filter, scan.pixel_size_um,
         )  # fmt: skip
 
@@ -194,7 +218,7 @@ class CrewReconstruction:
             frames_planned=scan.planned,
             frames_announced=len(scan.announced),
             frames_received=crew.received(self._shown),
-            missing=lead.missing if lead else (),
+            missing=crew.missing(self._shown),
             coverage=lead.coverage if lead else 0.0,
             coverage_wanted=scan.coverage_wanted,
             center=crew.center(self._shown),
@@ -220,7 +244,7 @@ class CrewReconstruction:
     def _write(self) -> None:
         """Write the results of the scan at hand, once."""
         crew, scan = self._crew, self._scan
-        if self._written or crew is None or scan is None:
+        if self._written or crew is None or scan is None or not scan.takes_projections:
             return
         self._written = True
         for camera in crew.cameras:
@@ -240,7 +264,7 @@ class CrewReconstruction:
             "rules": scan.rules.name, "outcome": scan.outcome, "failure": crew.failure, "camera": camera,
             "frames": {
                 "planned": scan.planned, "announced": len(scan.announced), "received": crew.received(camera),
-                "missing": [list(r) for r in lead.missing] if lead else [],
+                "missing": [list(span) for span in crew.missing(camera)],
             },
             "center": crew.center(camera), "center_source": lead.center_source if lead else "",
             "filter": crew.filter, "coverage_deg": lead.coverage if lead else 0.0,
@@ -250,5 +274,6 @@ class CrewReconstruction:
             "workers": [f"{w.name}, rows {w.rows[0]} to {w.rows[1] - 1}" for w in crew.workers],
             "shares_begun_anew": crew.replaced, "version": __version__,
         }  # fmt: skip
-        slices = {plane: pixels * factor for plane, pixels in crew.pictures(camera).items()}
+        drawn = crew.pictures(camera) if crew.received(camera) else {}
+        slices = {plane: pixels * factor for plane, pixels in drawn.items()}
         write_results(folder, summary, slices, title=f"{scan.sample}   {scan.run_uid[:8]}   {camera}")

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
+from tomolive.errors import ReconstructionError
 from tomolive.live.accumulate import SliceAccumulator
-from tomolive.live.references import EarlierRuns, References
+from tomolive.live.references import EarlierRuns, References, least_apart
 from tomolive.live.rules import Rules
-from tomolive.live.run import Batch, Output
+from tomolive.live.run import Batch, Output, Scan
 from tomolive.live.scan import ScanReader
 from tomolive.stream.dispatcher import RemoteDispatcher
 
@@ -29,6 +31,10 @@ log = logging.getLogger(__name__)
 Pixels = npt.NDArray[np.float32]
 
 UPRIGHT = ("xz", "yz")
+
+_FORGOTTEN_S = 30.0
+"""A share that nobody has asked for so long belongs to a scan that is past, or to a crew that is gone."""
+_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Source:
         """Return a dispatcher that begins at a run."""
         return RemoteDispatcher(
             self.hub, start=start, mounts=dict(self.mounts), roots=self.roots, patience=self.patience_s,
-            memory=self.memory_mb * 1_000_000, threads=self.threads,
+            memory=self.memory_mb * 1_000_000, threads=self.threads, on_error="stop",
         )  # fmt: skip
 
 
@@ -66,11 +72,13 @@ class Share:
     filter: str = "ramp"
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     threads: int = 1
+    crew: str = ""
+    """Id of the crew: others may work on the same run, in the same workers, with another centre."""
 
     @property
     def name(self) -> str:
-        """Name of the share in its crew."""
-        return f"{self.run_uid}/{self.camera}/{self.rows[0]}-{self.rows[1]}"
+        """Name of the share among all that a worker does."""
+        return f"{self.run_uid}/{self.camera}/{self.rows[0]}-{self.rows[1]}/{self.crew}"
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,18 @@ class Work:
 
     def __init__(self, share: Share) -> None:
         self.share = share
+        self.asked = time.monotonic()
+        """When somebody asked for it last."""
         self._reader = ScanReader(share.rules or None, camera=share.camera)
         self._references = References()
         self._earlier = EarlierRuns(share.source.connect, share.rules or None)
         self._slices: SliceAccumulator | None = None
         self._changed_references = False
+        self._notes: list[str] = []
         self._ended = False
         self._failure = ""
         self._lock = threading.Lock()
+        self._given_up = threading.Event()
         self._dispatcher = share.source.connect(share.run_uid)
         self._dispatcher.subscribe(self._document)
         self._dispatcher.subscribe_frames(
@@ -144,13 +156,14 @@ class Work:
                 filter=slices.filter,
                 coverage=slices.coverage,
                 pictures=self._pictures(slices, orders.slice_row),
-                notes=tuple(slices.notes),
+                notes=(*self._notes, *slices.notes),
                 missing=tuple(scan.missing) if scan else (),
                 ended=self._ended,
             )
 
     def stop(self) -> None:
         """Give the share up."""
+        self._given_up.set()
         self._dispatcher.stop()
 
     def _obey(self, slices: SliceAccumulator, orders: Orders) -> None:
@@ -190,6 +203,8 @@ class Work:
             for earlier in scan.references:
                 self._earlier.ask(earlier)
         if name == "stop" and doc["run_start"] == uid:
+            while self._earlier.under_way and not self._given_up.is_set():
+                self._given_up.wait(_PAUSE_S)  # slices without their flats would not be final
             self._take(self._earlier.take())
             self._take(self._reader.close(uid))
             with self._lock:
@@ -201,27 +216,39 @@ class Work:
     def _take(self, outputs: Iterable[Output]) -> None:
         scan = self._reader.scan(self.share.run_uid)
         for out in outputs:
-            if isinstance(out, Batch) and scan and out.run_uid in (scan.run_uid, *scan.references):
-                with self._lock:
-                    self._add(out, scan.references)
+            if scan is None or out.run_uid not in (scan.run_uid, *scan.references):
+                continue
+            with self._lock:
+                if isinstance(out, Batch):
+                    self._add(out, scan)
+                elif out.problem:
+                    self._notes.append(out.text)
 
-    def _add(self, batch: Batch, references: Sequence[str]) -> None:
+    def _add(self, batch: Batch, scan: Scan) -> None:
         first, last = self.share.rows
         batch = Batch(batch.kind, batch.run_uid, batch.first, batch.array[:, first:last], batch.angles)
         if batch.kind != "projection":
-            self._references.add(batch)
-            self._changed_references = True
+            self._add_reference(batch, scan)
         elif batch.angles is None:
             self._failure = "the angles of its projections are not in its documents"
         else:
             if self._slices is None:
                 self._slices = self._begin(batch.array.shape[1], batch.array.shape[2])
                 self._changed_references = True
-            self._correct(references)
+            self._correct(scan.references)
             numbers = np.arange(batch.first, batch.first + len(batch.array))
             self._slices.add(batch.array, batch.angles, numbers)
         if self._slices is not None:
-            self._correct(references)
+            self._correct(scan.references)
+
+    def _add_reference(self, batch: Batch, scan: Scan) -> None:
+        came = len(scan.received) if batch.run_uid == scan.run_uid else 0
+        try:
+            self._references.add(batch, came, least_apart(scan.planned))
+        except ReconstructionError as error:
+            self._notes.append(f"{batch.kind}s cannot be used: {error}")
+        else:
+            self._changed_references = True
 
     def _begin(self, rows: int, columns: int) -> SliceAccumulator:
         share = self.share
@@ -239,6 +266,8 @@ class Work:
 
 
 _at_work: dict[str, Work] = {}
+_changing = threading.Lock()
+"""A worker of a cluster may answer in several threads."""
 
 
 def advance(share: Share, orders: Orders) -> Report:
@@ -247,11 +276,13 @@ def advance(share: Share, orders: Orders) -> Report:
     That is all that a worker knows how to do: whoever is asked for a share of which it knows nothing, because
     another worker had it and died, does it from the beginning.
     """
-    work = _at_work.get(share.name)
-    if work is None:
+    now = time.monotonic()
+    with _changing:
         for name, other in list(_at_work.items()):
-            if other.share.run_uid != share.run_uid:
-                other.stop()
-                del _at_work[name]
-        work = _at_work[share.name] = Work(share)
+            if name != share.name and now - other.asked > _FORGOTTEN_S:
+                _at_work.pop(name).stop()
+        if share.name not in _at_work:
+            _at_work[share.name] = Work(share)
+        work = _at_work[share.name]
+        work.asked = now
     return work.report(orders)
