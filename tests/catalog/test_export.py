@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import event_model
 import h5py
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tomolive import Publisher
 from tomolive.catalog.archive import Archive
 from tomolive.catalog.export import documents_of, export, read_export
 from tomolive.catalog.exported import import_to_catalog, import_to_hub, open_export
-from tomolive.catalog.run_documents import from_catalog, from_file, from_hub
+from tomolive.catalog.run_documents import from_catalog, from_file, from_hub, hub_has
 from tomolive.errors import AddressError, DocumentError, SettingsError
 from tomolive.files.locate import Locator
 from tomolive.files.run_files import RunFiles
@@ -329,3 +330,34 @@ def test_the_commands(server, client, scan, detector_folder, tmp_path):
     assert (done.returncode, "not an empty folder" in done.stderr) == (2, True)
     done = tomolive("export", run.uid, Path("new"))
     assert (done.returncode, "say where the run is" in done.stderr) == (2, True)
+
+
+def test_a_run_is_read_while_others_go_on(hubs, tmp_path):
+    """What came until then is read, although the hub never falls silent."""
+    run: Any = event_model.compose_run(metadata={"plan_name": "count"})
+    stream = run.compose_descriptor(
+        name="primary", data_keys={"x": {"source": "", "dtype": "number", "shape": []}}, object_keys={}
+    )
+    read = threading.Event()
+    publisher: Any = Publisher(hubs("busy"), spool=tmp_path / "spool")
+
+    def measure() -> None:
+        for _ in range(3000):
+            publisher("event", stream.compose_event(data={"x": 1.0}, timestamps={"x": 0.0}))
+            if read.wait(0.01):
+                return
+
+    publisher("start", run.start_doc)
+    publisher("descriptor", stream.descriptor_doc)
+    assert publisher.flush(60)
+    thread = threading.Thread(target=measure)
+    thread.start()
+    try:
+        assert hub_has(publisher.address, run.start_doc["uid"])
+        documents = from_hub(publisher.address, run.start_doc["uid"])[run.start_doc["uid"]]
+        assert [name for name, _ in documents[:2]] == ["start", "descriptor"]
+        assert thread.is_alive()
+    finally:
+        read.set()
+        thread.join(60)
+        publisher.close(10)

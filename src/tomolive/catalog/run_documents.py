@@ -54,20 +54,7 @@ def from_hub(address: str, run: str) -> Runs:
     AddressError
         if the hub does not answer, or has no such run.
     """
-    from tomolive.stream.dispatcher import RemoteDispatcher
-    from tomolive.stream.sockets import require_listener
-
-    require_listener(address)
-    dispatcher = RemoteDispatcher(address, start=run, on_error="stop")
-    documents: list[Document] = []
-
-    def end_of_journal() -> None:
-        if documents and not dispatcher.behind:
-            dispatcher.stop()
-
-    dispatcher.subscribe(lambda name, doc: documents.append((name, doc)))
-    dispatcher.subscribe_idle(end_of_journal)
-    dispatcher.start()
+    documents = _in_journal(address, run)
     made_of = documents[0][1].get("raw_run")
     if made_of:
         return from_hub(address, made_of)
@@ -99,11 +86,39 @@ def hub_has(address: str, uid: str) -> bool:
         if the hub does not answer.
     """
     try:
-        return uid in from_hub(address, uid)
+        return _in_journal(address, uid, most=1)[0][1]["uid"] == uid
     except AddressError as error:
         if "no run" not in str(error):
             raise
         return False
+
+
+def _in_journal(address: str, run: str, most: int | None = None) -> list[Document]:
+    """Return what the hub has by now from the start of a run on; at most so many documents."""
+    from tomolive.stream.dispatcher import RemoteDispatcher
+    from tomolive.stream.sockets import require_listener
+
+    require_listener(address)
+    dispatcher = RemoteDispatcher(address, start=run, on_error="stop")
+    documents: list[Document] = []
+    was_behind = False
+
+    def take(name: str, doc: dict[str, Any]) -> None:
+        nonlocal was_behind
+        documents.append((name, doc))
+        # Where documents flow all the time there is no idle moment: the end is where none waits.
+        if len(documents) == most or (was_behind and not dispatcher.behind):
+            dispatcher.stop()
+        was_behind |= bool(dispatcher.behind)
+
+    def end_of_journal() -> None:
+        if documents and not dispatcher.behind:
+            dispatcher.stop()
+
+    dispatcher.subscribe(take)
+    dispatcher.subscribe_idle(end_of_journal)
+    dispatcher.start()
+    return documents
 
 
 def mended(documents: Iterable[tuple[Any, Any]]) -> Iterator[Document]:
