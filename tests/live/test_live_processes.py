@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 
+import h5py
 import httpx
+import numpy as np
 import pytest
 import tifffile
 
 from tomolive.demo.processes import Services
+from tomolive.live.accumulate import SliceAccumulator
 
 ANY = "127.0.0.1:0"
 HUB = ["hub", "--native", ANY, "--in", ANY, "--out", ANY, "--http", ANY]
@@ -152,4 +155,23 @@ def test_two_cameras_by_two_workers(tmp_path, services):
             time.sleep(0.2)
         summary = json.loads((folder / run / "summary.json").read_text())
         assert summary["center"] == pytest.approx(0.487 * columns, abs=0.3)
-        assert tifffile.imread(folder / run / "xy.tif").shape == (columns, columns)
+        truth = offline(tmp_path, summary["camera"], summary["center"])
+        found = tifffile.imread(folder / run / "xy.tif") * 1e-4  # pixels are 1 um
+        assert np.abs(found - truth).max() <= 1e-5 * np.abs(truth).max()
+
+
+def offline(tmp_path, camera, center):
+    """Return the xy slice that one accumulator makes of the files of the only scan, 1/pixel."""
+    (folder,) = (tmp_path / "data").iterdir()
+    stacks = []
+    for number in (1, 2, 3):
+        with h5py.File(folder / f"{camera}_{number:04d}.h5") as file:
+            stacks.append(file["entry/data/data"][()])
+    with h5py.File(folder / "encoder_0001.h5") as file:
+        angles = np.deg2rad(file["Angle"][()])
+    darks, flats, projections = stacks
+    slices = SliceAccumulator(*projections.shape[1:], center=center)
+    slices.set_references(darks, flats)
+    slices.add(projections, angles, range(len(angles)))
+    slices.finish()
+    return slices.slices()["xy"]

@@ -14,6 +14,7 @@ import h5py
 
 from tomolive.errors import OutsideRootsError, UnknownLayoutError
 from tomolive.files.readers.base import BeingWrittenError, NotReadyError
+from tomolive.files.readers.hdf5_shared import borrow, give_back, is_open, keep_dataset, known_dataset
 from tomolive.files.readers.hdf5_state import Hdf5State, examine, is_hdf5
 
 CLOSE_FIRST = "images become readable when the detector closes the file"
@@ -65,6 +66,7 @@ class Trail:
             if isinstance(found, tuple):
                 path, name = found
             elif isinstance(found, h5py.Dataset) and found.ndim > 0:
+                keep_dataset(found, self._files[self._confine(path)])
                 return found
             else:
                 raise UnknownLayoutError(f"{path}: {name} is not a dataset of frames")
@@ -73,7 +75,7 @@ class Trail:
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            file.close()
+            give_back(file)
         self._files.clear()
 
     def enter(self, path: Path) -> h5py.File:
@@ -89,7 +91,12 @@ class Trail:
         real = self._confine(path)
         if real not in self._files:
             self.state = require_readable(real)
-            self._files[real] = _open_file(real)
+            if self.state is Hdf5State.SWMR or is_open(real):
+                # Also where the writer has closed it since: that handle has to be refreshed.
+                self.state = Hdf5State.SWMR
+                self._files[real] = borrow(real, _open_file)
+            else:
+                self._files[real] = _open_file(real)
         return self._files[real]
 
 
@@ -255,7 +262,8 @@ def _walk(file: h5py.File, name: str) -> Any:
         if isinstance(link, h5py.SoftLink):
             base = "" if link.path.startswith("/") else f"{there.name}/"
             return Path(file.filename), "/".join([base + link.path, *rest])
-        there = there[part]
+        full = str(there.name).rstrip("/") + "/" + part
+        there = known_dataset(file, full) or there[part]
     return there
 
 

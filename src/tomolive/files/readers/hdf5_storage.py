@@ -15,6 +15,7 @@ import numpy as np
 from tomolive.errors import UnknownLayoutError
 from tomolive.files.readers.base import Array, NotReadyError
 from tomolive.files.readers.decompress import Decode, decoder_for
+from tomolive.files.readers.hdf5_shared import require_alone
 
 ALL = (slice(None),)
 _EDGE = 64
@@ -98,6 +99,7 @@ class FrameStorage:
     def refresh(self) -> None:
         """See what the writer has done since."""
         if self._swmr:
+            require_alone(self._dataset)
             self._dataset.refresh()
 
     def read(self, first: int, last: int) -> Array:
