@@ -95,6 +95,13 @@ class VolumeRequest(_Request):
     action: Literal["start", "cancel"]
 
 
+class CameraRequest(_Request):
+    """Show the pictures of another camera, where workers reconstruct several."""
+
+    type: Literal["camera"] = "camera"
+    camera: str = Field(max_length=200, description="its data key")
+
+
 class PositionRequest(_Request):
     """Move a plane of the results; a viewer's own planes are moved by what he looks at."""
 
@@ -104,14 +111,21 @@ class PositionRequest(_Request):
 
 
 Request = (
-    CenterRequest | FilterRequest | CorrectionsRequest | CandidatesRequest | VolumeRequest | PositionRequest
+    CenterRequest
+    | FilterRequest
+    | CorrectionsRequest
+    | CandidatesRequest
+    | VolumeRequest
+    | CameraRequest
+    | PositionRequest
 )
 Message = Hello | Ack | View | Request
 
 REQUESTS: dict[str, type[Request]] = {
     model.model_fields["type"].default: model
     for model in (
-        CenterRequest, FilterRequest, CorrectionsRequest, CandidatesRequest, VolumeRequest, PositionRequest,
+        CenterRequest, FilterRequest, CorrectionsRequest, CandidatesRequest, VolumeRequest, CameraRequest,
+        PositionRequest,
     )
 }  # fmt: skip
 """By their names, which are also their paths below ``/api``."""
@@ -170,6 +184,11 @@ def to_wish(
             if middle is None:
                 raise RequestError("no rotation centre is known yet; give the middle of the candidates")
             return Wish(who, run, candidates=(_on_detector(middle, snapshot), step, count))
+        case CameraRequest(camera=camera):
+            if camera not in snapshot.status.cameras:
+                known = ", ".join(snapshot.status.cameras) or "only the one that is shown"
+                raise RequestError(f"no camera {camera[:40]!r}; there is {known}")
+            return Wish(who, run, camera=camera)
         case VolumeRequest(action=action):
             return Wish(who, run, volume=action)
         case CenterRequest(estimate=True):

@@ -1,5 +1,6 @@
 // Joins the parts: what comes over the line is shown, what hands do goes into the view or over the line.
 
+import { CameraChoice } from "./camera.js";
 import { Candidates } from "./candidates.js";
 import { colors, NAMES } from "./colormaps.js";
 import { Connection } from "./connection.js";
@@ -41,6 +42,7 @@ const runs = new Runs($("runs"), $("finished"));
 const shared = new Shared($("controls"));
 const center = new CenterControl($("controls"), shared, wish);
 const corrections = new Corrections($("controls"), shared, wish);
+const camera = new CameraChoice($("camera-row"), shared, wish);
 const volume = new Volume($("volume"), shared, wish);
 const candidates = new Candidates($("candidates"), $("candidates-open"), {
   send: wish,
@@ -95,6 +97,7 @@ function state(message) {
   top.update(status);
   shared.update(status);
   volume.update(status);
+  camera.update(status);
   runs.update(status);
   trends.state(status);
   if (places.update(status)) look();

@@ -169,7 +169,7 @@ export class Trends {
     box.querySelector("ul").replaceChildren(...words.map((text, i) => {
       const item = document.createElement("li");
       item.textContent = text;
-      item.classList.toggle("bad", workers[i].state !== "working");
+      item.classList.toggle("bad", !["working", "finished"].includes(workers[i].state));
       return item;
     }));
   }
