@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
-from h5py import h5o
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
 
 from tomolive.files.readers.base import NotReadyError
 
