@@ -46,9 +46,8 @@ def run(
         place = folder / f"job-{number}"
         place.mkdir()
         share = range(number, rounds, jobs)
-        return _run(
-            place, share, documents, kills, rate, random.Random(f"{seed}-{number}"), progress, cast_in
-        )  # noqa: S311  # moments to kill at, not secrets
+        dice = random.Random(f"{seed}-{number}")  # noqa: S311  # moments to kill at, not secrets
+        return _run(place, share, documents, kills, rate, dice, progress, cast_in)
 
     with ThreadPoolExecutor(jobs) as pool:  # they wait for processes, mostly
         return together(list(pool.map(job, range(jobs))))
