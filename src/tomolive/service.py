@@ -12,8 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 def setup_logging(verbose: bool = False, format: str = "text") -> None:  # noqa: A002  what the settings call it
     """Log to standard error: one line an event, or with ``format="json"`` one JSON object.
 
-    Each event says to which run it belongs, if it does; see `about_run`.
+    Each event says to which run it belongs, if it does; see `note_run`.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if format == "json" else logging.Formatter(_LINE))
@@ -35,14 +34,9 @@ def setup_logging(verbose: bool = False, format: str = "text") -> None:  # noqa:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-@contextmanager
-def about_run(uid: str) -> Iterator[None]:
-    """Have every event that is logged in this block, in this thread, carry the run's uid."""
-    before = _run.set(uid)
-    try:
-        yield
-    finally:
-        _run.reset(before)
+def note_run(uid: str) -> None:
+    """Have every event that is logged in this thread from now on carry the run's uid."""
+    _run.set(uid)
 
 
 def vital_signs() -> dict[str, Any]:

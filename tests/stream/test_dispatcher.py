@@ -1,5 +1,6 @@
 """RemoteDispatcher: the call shape of bluesky's, cursors, errors of callbacks, images."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -249,3 +250,39 @@ def test_sigterm_ends_the_wait_for_a_late_file(hub, publishing, make_run, listen
     again = listen(hub.native, name="late_file")
     wait_for(lambda: again.documents and again.documents[-1][0] == "stop")
     assert again.documents == documents[3:]
+
+
+LOGGER = """
+import logging, sys
+from tomolive import RemoteDispatcher, service
+
+service.setup_logging(format="json")
+dispatcher = RemoteDispatcher(sys.argv[1], start="all")
+stops = []
+
+def tell(name, doc):
+    logging.getLogger("mine").info("got a %s", name)
+    if name == "stop":
+        stops.append(doc)
+        if len(stops) == 2:
+            dispatcher.stop()
+
+dispatcher.subscribe(tell)
+dispatcher.start()
+"""
+
+
+def test_what_a_callback_logs_says_to_which_run_it_belongs(hub, publish_run):
+    """With JSON logs each line is an object that names the run of the document at hand."""
+    runs = [publish_run(3), publish_run(2)]
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGER, hub.native],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    told = [(event["message"], event["run"]) for event in events if event["logger"] == "mine"]
+    assert told == [(f"got a {name}", run[0][1]["uid"]) for run in runs for name, _ in run]
+    assert {event["level"] for event in events} == {"INFO"}

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tomolive import service
 from tomolive.errors import SettingsError
 from tomolive.metrics import DISPATCHER_ERRORS
 from tomolive.stream.engines import registry
@@ -97,6 +98,10 @@ class RemoteDispatcher:
         self._tokens = count(1)
         self._stopped = threading.Event()
         self._filling: Filler | None = None
+        self._run = ""
+        """Uid of the run of the document at hand."""
+        self._run_of: dict[str, str] = {}
+        """Descriptor -> run, of runs that have not ended."""
         self._without_frames = False
         """Whether ``start`` runs, and nobody wanted frames when it began."""
 
@@ -179,6 +184,7 @@ class RemoteDispatcher:
                 if document is None:
                     self._be_idle(filler)
                     continue
+                self._note_run(*document)
                 if filler is None:
                     self._give_document(*document, document)
                 else:
@@ -224,6 +230,19 @@ class RemoteDispatcher:
         finally:
             self._filling = None
             filler.close()
+
+    def _note_run(self, name: str, doc: dict) -> None:
+        """Have what is logged from here on say to which run it belongs."""
+        run = doc["uid"] if name == "start" else doc.get("run_start")
+        if run is None:
+            run = self._run_of.get(doc.get("descriptor", ""), self._run)
+        elif name == "descriptor":
+            self._run_of[doc["uid"]] = run
+        elif name == "stop":
+            self._run_of = {uid: other for uid, other in self._run_of.items() if other != run}
+        if run != self._run:
+            self._run = run
+            service.note_run(run)
 
     def _be_idle(self, filler: "Filler | None") -> None:
         if filler is not None:
