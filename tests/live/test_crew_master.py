@@ -1,10 +1,13 @@
 """What the master of a crew makes of what its workers answer; workers are stood in for by plain values."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import event_model
@@ -134,6 +137,50 @@ def test_a_worker_that_is_gone_is_asked_again(monkeypatch):
     _step(crew)
     assert crew.is_done
     assert crew.replaced >= 1
+
+
+def test_a_share_that_kills_each_worker_is_given_up(monkeypatch):
+    """Of one that takes more memory than there is, nobody dies for ever."""
+    engine = Troupe(lambda place, _: _report(place) if place else ConnectionError("out of memory"))
+    crew = _crew(engine, monkeypatch)
+    for _ in range(20):
+        crew.step()
+    assert "workers died of" in crew.failure
+    assert "out of memory" in crew.failure
+    assert crew.replaced == 5
+
+
+MASTER = """
+import os, time
+from tomolive.live.crew.engines import LocalEngine
+
+if __name__ == "__main__":
+    print(LocalEngine(1)._pool(0).submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_their_master(tmp_path):
+    """Also if it is killed: nobody is left behind who would read files for nothing."""
+    script = tmp_path / "master.py"
+    script.write_text(MASTER)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as master:
+        assert master.stdout is not None
+        worker = int(master.stdout.readline())
+        master.kill()
+        master.wait()
+        deadline = time.monotonic() + 30
+        while _runs(worker):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and not just waiting for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_an_impossible_centre_or_filter_is_refused(monkeypatch):

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _ASK_EVERY_S = 0.2
 _LEAST_ROWS = 8
+_MOST_LOST = 5
+"""Workers that one share may cost before it is given up."""
 
 
 @dataclass(eq=False)
@@ -35,6 +37,8 @@ class _Place:
     answer: Answer | None = None
     report: Report | None = None
     asked: float = 0.0
+    lost: int = 0
+    """How many workers died of it, or with it."""
 
 
 class Crew:
@@ -210,6 +214,12 @@ class Crew:
         )  # fmt: skip
 
     def _lost(self, place: _Place, error: BaseException) -> bool:
+        place.lost += 1
+        if place.lost > _MOST_LOST:
+            place.report = Report(
+                "nobody", failure=f"{place.lost} workers died of {place.share.name}: {error}"
+            )
+            return True
         log.warning("the worker of %s is gone (%s); another one begins it anew", place.share.name, error)
         self.replaced += 1
         place.report, place.asked = None, 0.0

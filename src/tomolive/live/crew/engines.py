@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -78,8 +80,21 @@ class LocalEngine:
     def _pool(self, place: int) -> ProcessPoolExecutor:
         pool = self._pools[place]
         if pool is None:
-            pool = self._pools[place] = ProcessPoolExecutor(1, mp_context=self._context)
+            pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=_end_with_master)
+            self._pools[place] = pool
         return pool
+
+
+def _end_with_master() -> None:
+    """End this process when its parent does, however that ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101  a worker has one
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="master", daemon=True).start()
 
 
 class DaskEngine:
