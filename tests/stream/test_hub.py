@@ -100,6 +100,7 @@ def test_a_name_alone_brings_no_document_twice(hub, publishing, listen, make_run
         for name, doc in run:
             publish(name, doc)
         wait_for(lambda: len(before.documents) == len(run))
+        wait_for(lambda: hub.hub.exchange.cursors.get("archive") is not None)
         hub.stop()
         kept = tmp_path / "journal" / "cursors.json"
         ((epoch, *_),) = json.loads(kept.read_text()).values()
