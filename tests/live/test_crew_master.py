@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tomolive.config import LiveSettings
-from tomolive.errors import ReconstructionError
+from tomolive.errors import ReconstructionError, SettingsError
 from tomolive.live.controls import Controls
 from tomolive.live.crew import share as sharing
 from tomolive.live.crew.crew import Crew
@@ -24,6 +24,7 @@ from tomolive.live.crew.share import Orders, Report, Share, Source, Work, advanc
 from tomolive.live.snapshot import SnapshotStore
 
 SHAPE = (16, 20)
+PAGANIN = {"energy_kev": 25, "distance_m": 0.1, "pixel_size_um": 1, "delta_beta": 100}
 
 
 class Said:
@@ -181,6 +182,20 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("corrections", "named"),
+    [({"zingers": True}, "zingers"), ({"binning": 2}, "binning"), ({"paganin": PAGANIN}, "paganin")],
+)
+def test_a_correction_across_bands_is_refused_by_name(tmp_path, corrections, named):
+    """A band lacks the rows beside it: its edges would not be what one process makes of them."""
+    settings = LiveSettings.model_validate({"corrections": corrections})
+    with pytest.raises(SettingsError, match=named):
+        CrewReconstruction(
+            Stage([]), Source("tcp://127.0.0.1:1"), Troupe(lambda place, _: _report(place)), SnapshotStore(),
+            Controls(), results=tmp_path, settings=settings,
+        )  # fmt: skip
 
 
 def test_an_impossible_centre_or_filter_is_refused(monkeypatch):

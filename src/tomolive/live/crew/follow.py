@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tomolive import __version__
-from tomolive.config import LiveSettings
-from tomolive.errors import ReconstructionError, TomoliveError
+from tomolive.config import CorrectionSettings, LiveSettings
+from tomolive.errors import ReconstructionError, SettingsError, TomoliveError
 from tomolive.files.announcements import axes_of
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
@@ -28,6 +28,22 @@ log = logging.getLogger(__name__)
 _PICTURE_PERIOD_S = 0.25
 _PAUSE_S = 0.05
 
+_SHOWN = "Workers share this scan: the slices in its middle are shown, and no other planes or projections."
+
+
+def _require_rows_apart(corrections: CorrectionSettings) -> None:
+    """Refuse what needs the rows beside a band: at its edges slices would not be those of one process."""
+    asked = {
+        "zingers": corrections.zingers,
+        "paganin": corrections.paganin is not None,
+        "binning": corrections.binning > 1,
+    }
+    if wrong := [name for name, is_asked in asked.items() if is_asked]:
+        raise SettingsError(
+            f"live.corrections: {', '.join(wrong)} needs more rows than a worker has; leave it out, or "
+            "reconstruct without --workers and --dask"
+        )
+
 
 class CrewReconstruction:
     """Reconstructs every camera of every scan that a dispatcher brings, by the workers of an engine.
@@ -43,6 +59,11 @@ class CrewReconstruction:
     store, controls, results, settings, rules
         see `tomolive.live.worker.LiveReconstruction`. The results of the first camera lie in the folder of
         the run, those of another one in a folder of that camera's name.
+
+    Raises
+    ------
+    SettingsError
+        if the settings ask for a correction that a band of rows cannot do by itself.
     """
 
     def __init__(
@@ -57,6 +78,7 @@ class CrewReconstruction:
         settings: LiveSettings,
         rules: Sequence[Rules] = (),
     ) -> None:
+        _require_rows_apart(settings.corrections)
         self._dispatcher, self._source, self._engine = dispatcher, source, engine
         self._store, self._controls = store, controls
         self._results, self._settings, self._rules = results, settings, tuple(rules)
@@ -206,7 +228,7 @@ class CrewReconstruction:
             )  # fmt: skip
         lead = crew.lead(self._shown)
         rows, columns = crew.cameras[self._shown]
-        notes = [crew.failure, self._message, *(lead.notes if lead else ())]
+        notes = [crew.failure, self._message, *(lead.notes if lead else ()), _SHOWN]
         if crew.replaced:
             notes.append(f"A worker died; {crew.replaced} of its shares were begun anew.")
         return Status(
