@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.bench import shepp_logan
+from tomolive.bench.astra_fbp import astra_fbp
 from tomolive.bench.recon_figures import Clock, Figure, at_least
 
 Floats = npt.NDArray[Any]
@@ -113,28 +114,9 @@ def _algotom(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001
 
 
 def _astra(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001
-    import astra
-
-    middle, radians = (size - 1) / 2, half_turn(count)
-    rows = sinogram(size, count, middle)
-    volume = astra.create_vol_geom(size, size)
-    geometry = astra.create_proj_geom("parallel", 1.0, size, radians)
-    projector = astra.create_projector("linear", geometry, volume)
-
-    def fbp() -> Floats:
-        data = astra.data2d.create("-sino", geometry, rows)
-        picture = astra.data2d.create("-vol", volume)
-        settings = astra.astra_dict("FBP") | {
-            "ProjectorId": projector, "ProjectionDataId": data, "ReconstructionDataId": picture,
-        }  # fmt: skip
-        algorithm = astra.algorithm.create(settings)
-        astra.algorithm.run(algorithm)
-        result = astra.data2d.get(picture)
-        astra.algorithm.delete(algorithm)
-        astra.data2d.delete([data, picture])
-        return result
-
-    return fbp, middle
+    middle = (size - 1) / 2
+    fbp = astra_fbp(size, half_turn(count))
+    return partial(fbp, sinogram(size, count, middle)), middle
 
 
 def _skimage(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001

@@ -16,6 +16,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from tomolive.bench.astra_fbp import astra_fbp
+
 Floats = npt.NDArray[Any]
 
 _DARK, _FULL = 100, 40_000
@@ -309,24 +311,4 @@ def _algotom(scan: _Scan) -> Callable[[Floats], Floats]:
 
 
 def _astra(scan: _Scan) -> Callable[[Floats], Floats]:
-    import astra
-
-    size = scan.size
-    grid = astra.create_vol_geom(size, size)
-    geometry = astra.create_proj_geom("parallel", 1.0, size, scan.radians)
-    projector = astra.create_projector("linear", geometry, grid)
-
-    def fbp(sinogram: Floats) -> Floats:
-        data = astra.data2d.create("-sino", geometry, sinogram)
-        picture = astra.data2d.create("-vol", grid)
-        settings = astra.astra_dict("FBP") | {
-            "ProjectorId": projector, "ProjectionDataId": data, "ReconstructionDataId": picture,
-        }  # fmt: skip
-        algorithm = astra.algorithm.create(settings)
-        astra.algorithm.run(algorithm)
-        result = astra.data2d.get(picture)
-        astra.algorithm.delete(algorithm)
-        astra.data2d.delete([data, picture])
-        return result
-
-    return fbp
+    return astra_fbp(scan.size, scan.radians)

@@ -104,6 +104,19 @@ def remove_zingers_of_integrals(
 
 
 @njit(nogil=True, cache=True)
+def _neighbours(image, row, column, around):
+    """Put the pixels beside one into ``around``, at most eight; return how many there are."""
+    rows, columns = image.shape
+    found = 0
+    for r in range(max(row - 1, 0), min(row + 2, rows)):
+        for c in range(max(column - 1, 0), min(column + 2, columns)):
+            if r != row or c != column:
+                around[found] = image[r, c]
+                found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
 def _remove_low(frames, drop, least, out):
     """Replace what attenuates less than its neighbours: brighter by a factor is lower by its logarithm."""
     count = 0
@@ -121,12 +134,7 @@ def _remove_low(frames, drop, least, out):
                     continue
                 if value >= above[column] - drop:
                     continue
-                found = 0
-                for r in range(max(row - 1, 0), min(row + 2, rows)):
-                    for c in range(max(column - 1, 0), min(column + 2, columns)):
-                        if r != row or c != column:
-                            around[found] = image[r, c]
-                            found += 1
+                found = _neighbours(image, row, column, around)
                 ordered = np.sort(around[:found])
                 limit = ordered[min(2, found - 1)]
                 if found > 2 and value < limit - drop and np.exp(-value) > np.exp(-limit) + least:
@@ -159,12 +167,7 @@ def _remove_zingers(frames, factor, out):
                 beside = image[row, column - 1 if column else 1 % columns]
                 if value <= factor * beside and value <= factor * image[row - 1 if row else 1 % rows, column]:
                     continue
-                found = 0
-                for r in range(max(row - 1, 0), min(row + 2, rows)):
-                    for c in range(max(column - 1, 0), min(column + 2, columns)):
-                        if r != row or c != column:
-                            around[found] = image[r, c]
-                            found += 1
+                found = _neighbours(image, row, column, around)
                 ordered = np.sort(around[:found])
                 if found > 2 and value > factor * ordered[found - 3]:
                     out[frame, row, column] = out.dtype.type(ordered[found // 2])
