@@ -514,7 +514,7 @@ def test_silent_scans_do_not_pile_up(live, scan_of, monkeypatch):
     held = []
     for scan in scans:
         runs.feeder.items += [*scan.opening, *scan.level("flats"), *scan.turn(0, 4), runs.feeder.be_idle]
-    runs.feeder.items.append(lambda: held.extend(runs.worker._open))
+    runs.feeder.items.append(lambda: held.extend(runs.worker._scans.open))
     runs.run()
     assert held == [scan.uid for scan in scans[-3:]]
     assert [runs.summary(scan.uid)["frames"]["received"] for scan in scans] == [4] * 5

@@ -94,6 +94,11 @@ class Orders:
             self.progress = found
         return self.progress != before
 
+    def take_no_more(self) -> None:
+        """Begin no volume at the end of a scan any more."""
+        self._automatic = False
+        self._wanted.clear()
+
     def close(self) -> None:
         """Stop what is being made; it can be taken up later."""
         self._runner.close()

@@ -22,8 +22,11 @@ from tomolive.files.frames import Frames, MissingFrames
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.analysing import ScanAnalyses
 from tomolive.live.backlog import Backlog
-from tomolive.live.controls import Controls, Wish
+from tomolive.live.controls import Controls
+from tomolive.live.endings import Endings
 from tomolive.live.estimates import Estimates
+from tomolive.live.followed import Followed
+from tomolive.live.granting import Granting
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
@@ -36,7 +39,7 @@ from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
 from tomolive.live.tomogram import Tomogram
-from tomolive.live.wishes import Wishes, note_changes
+from tomolive.live.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,6 @@ SILENCE_S = 60.0
 SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
-_PAUSE_S = 0.05
 
 
 class LiveDispatcher(Dispatcher, Protocol):
@@ -106,18 +108,20 @@ class LiveReconstruction:
         self._estimates = Estimates(self._publication, self._may_fail)
         self._results = Results(results, publish)
         self._orders = orders
+        self._scans = Followed()
+        self._endings = Endings(
+            self._scans, self._publication, self._estimates, self._analyses, self._results, orders,
+            may_fail=self._may_fail, show=self._show,
+        )  # fmt: skip
+        self._granting = Granting(
+            self._scans, self._wishes, self._publication, self._estimates, self._endings, self._results,
+            orders,
+        )  # fmt: skip
         self._silence = silence
         self._reader = ScanReader(rules)
         self._references = References()
         self._earlier = EarlierRuns(earlier, rules) if earlier else None
         self._backlog = Backlog()
-        self._open: dict[str, Watched] = {}
-        self._current: Watched | None = None
-        """The scan that the status tells of."""
-        self._shown: Watched | None = None
-        """The scan whose pictures are shown: the current one, or the one before until its first picture."""
-        self._refining: list[Watched] = []
-        """Scans that have ended, and whose centre is being refined or whose last findings are awaited."""
 
     def run(self) -> None:
         """Follow scans until :meth:`stop`; blocks."""
@@ -128,16 +132,15 @@ class LiveReconstruction:
         try:
             self._dispatcher.start()
         finally:
-            orders, self._orders = self._orders, None  # no volume begins any more
-            for watched in list(self._open.values()):
+            if self._orders:
+                self._orders.take_no_more()
+            for watched in list(self._scans.open.values()):
                 self._end(watched)
-            for watched in list(self._refining):
-                self._estimates.wait_for_centre(watched)
-            self._estimates.close()
-            self._wait_for_analyses()
+            self._endings.wait()
+            self._publish()
             self._analyses.close()
-            if orders:
-                orders.close()
+            if self._orders:
+                self._orders.close()
             # What the page showed last is what stays on disk.
             self._results.write_stale(quiet=0.0)
 
@@ -166,7 +169,7 @@ class LiveReconstruction:
         watched = self._hear(frames.run_uid)
         self._take(self._reader.frames(frames))
         if watched and self._has_all(watched):
-            self._finish(watched)
+            self._endings.finish(watched)
         self._tick()
 
     def _missing(self, missing: MissingFrames) -> None:
@@ -185,10 +188,10 @@ class LiveReconstruction:
     # -- scans begin and end --------------------------------------------------------------------------------
 
     def _begin(self, scan: Scan) -> None:
-        if scan.run_uid in self._open:
+        if scan.run_uid in self._scans.open:
             return
         log.info("run %s begins: scan %s, %s", scan.run_uid, scan.scan_id, scan.plan or "no plan name")
-        self._current = self._open[scan.run_uid] = Watched(scan)
+        self._scans.current = self._scans.open[scan.run_uid] = Watched(scan)
         self._publication.retell = True
         for uid in scan.references:
             self._references.touch(uid)
@@ -203,7 +206,7 @@ class LiveReconstruction:
 
     def _hear(self, run_uid: str) -> Watched | None:
         """Return the open scan of a run, of which something has come."""
-        if watched := self._open.get(run_uid):
+        if watched := self._scans.open.get(run_uid):
             watched.heard, watched.silent = time.monotonic(), False
             self._publication.retell = True
         return watched
@@ -218,31 +221,31 @@ class LiveReconstruction:
         They stay open: what still comes of them, of a slow scan beside a fast one, is taken as before. Since
         most of them were broken off, only a few are kept.
         """
-        for watched in list(self._open.values()):
+        for watched in list(self._scans.open.values()):
             silence = time.monotonic() - watched.heard
-            if watched is self._current or watched.silent or silence <= self._silence:
+            if watched is self._scans.current or watched.silent or silence <= self._silence:
                 continue
             watched.silent = True
             scan = watched.scan
             log.info("run %s: nothing has come for %.0f s, and it has not ended", scan.run_uid, silence)
-            self._finish(watched)
-            self._write(watched)
-        silent = sorted((w for w in self._open.values() if w.silent), key=lambda w: w.heard)
+            self._endings.finish(watched)
+            self._endings.write(watched)
+        silent = sorted((w for w in self._scans.open.values() if w.silent), key=lambda w: w.heard)
         for watched in silent[:-SILENT_KEPT]:
             self._end(watched)
 
     def _tell_silence(self) -> None:
         """Have the status say, now and then, for how long nothing has come."""
-        current = self._current
+        current = self._scans.current
         if current and not current.scan.closed and time.monotonic() - current.heard > self._silence:
             self._publication.retell |= self._publication.is_quiet_for(_SILENCE_TOLD_EVERY_S)
 
     def _end(self, watched: Watched) -> None:
         """Close a scan: nothing more of it is awaited."""
         self._take(self._reader.close(watched.scan.run_uid))
-        self._finish(watched)
+        self._endings.finish(watched)
         watched.positions = watched.tomogram.positions if watched.tomogram else None
-        del self._open[watched.scan.run_uid]
+        del self._scans.open[watched.scan.run_uid]
         scan = watched.scan
         log.info(
             "run %s is over (%s): %d of %s projections, %d missing", scan.run_uid, scan.outcome,
@@ -251,81 +254,8 @@ class LiveReconstruction:
         metrics.LIVE_SCANS.labels(outcome="failed" if scan.failure else scan.outcome).inc()
         metrics.LIVE_MISSING.inc(len(scan.missing))
         watched.ended = True
-        self._write(watched)
-        if watched is self._current:
-            self._publish()
-
-    def _write(self, watched: Watched) -> None:
-        """Write the results of a scan, now or once its centre is refined and it has been analysed."""
-        if watched.refining or self._analyses.is_awaited(watched):
-            if watched not in self._refining:
-                self._refining.append(watched)
-        elif watched.scan.takes_projections:
-            self._publication.retell |= self._analyses.poll([*self._known(), watched])[0]
-            self._results.write(watched)
-            if self._orders:
-                self._orders.scan_ended(watched)
-
-    def _write_analysed(self) -> bool:
-        """Take what analyses have found, and write results that waited for it; return whether any came."""
-        ready = [w for w in self._refining if not w.refining and not self._analyses.is_awaited(w)]
-        news, about = self._analyses.poll(self._known())
-        for watched in about:
-            if watched.ended and watched not in self._refining:  # its results were not kept waiting for this
-                self._results.put_off(watched)
-        for watched in ready:
-            self._refining.remove(watched)
-            self._write(watched)
-        return news
-
-    def _wait_for_analyses(self) -> None:
-        """Wait, not for long, for the last findings, and write the results that wait for them."""
-        if self._refining:
-            while self._refining:
-                time.sleep(_PAUSE_S)
-                self._write_analysed()
-            self._publish()
-
-    def _finish(self, watched: Watched) -> None:
-        """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
-        if watched.tomogram is None or watched.scan.failure:
-            return
-        if watched is self._current and watched.fresh:
-            # The centre may be refined now, which takes a while: the last frame is shown before.
-            self._publish()
-        with self._may_fail(watched):
-            if watched.tomogram.finish(refine=False):
-                self._publication.redraw = True
-                self._refine(watched)
-                if not watched.refining:
-                    self._be_final(watched)
-
-    def _refine(self, watched: Watched, wish: Wish | None = None) -> None:
-        """Have the centre refined, if that can be done; the wish then ends, or the slices are final."""
-
-        def refined(moved: bool) -> None:
-            if wish:
-                self._wishes.end(wish)
-                if moved:
-                    self._results.put_off(watched)
-            else:
-                self._be_final(watched)
-            if watched in self._refining:
-                self._refining.remove(watched)
-                self._write(watched)
-
-        if not self._estimates.refine(watched, refined) and wish:
-            self._wishes.end(wish)
-
-    def _be_final(self, watched: Watched) -> None:
-        """Show slices that are those of all projections of a scan, and note how long they took."""
-        self._estimates.judge(watched, last=True)
-        self._analyses.see_slices(watched, final=True)
-        if watched is self._current:
-            self._publish()
-        if watched.announced is not None and watched.to_final is None:
-            watched.to_final = time.monotonic() - watched.announced
-            self._publication.retell = True
+        self._endings.write(watched)
+        self._show(watched)
 
     @contextmanager
     def _may_fail(self, watched: Watched) -> Iterator[None]:
@@ -342,7 +272,7 @@ class LiveReconstruction:
 
     def _take(self, outputs: Iterable[Output]) -> None:
         for out in outputs:
-            watched = self._open.get(out.run_uid)
+            watched = self._scans.open.get(out.run_uid)
             if isinstance(out, Note):
                 self._tell(out)
             elif out.kind != "projection":
@@ -352,13 +282,13 @@ class LiveReconstruction:
 
     def _tell(self, note: Note) -> None:
         log.info("run %s: %s", note.run_uid, note.text)
-        for watched in self._open.values():
+        for watched in self._scans.open.values():
             if note.problem and note.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tell(note.text)
                 self._publication.retell = True
 
     def _take_reference(self, batch: Batch) -> None:
-        watched = self._open.get(batch.run_uid)
+        watched = self._scans.open.get(batch.run_uid)
         came = len(watched.scan.received) if watched else 0
         planned = watched.scan.planned if watched else None
         try:
@@ -366,17 +296,11 @@ class LiveReconstruction:
         except TomoliveError as error:
             self._tell(Note(batch.run_uid, f"{batch.kind}s cannot be used: {error}"))
             return
-        for watched in self._known():
+        for watched in self._scans.held(self._results.stale):
             if watched.tomogram and batch.run_uid in (watched.scan.run_uid, *watched.scan.references):
                 watched.tomogram.references_changed()
                 self._publication.redraw = True
                 self._results.put_off(watched)
-
-    def _known(self) -> list[Watched]:
-        """Return the scans whose projections are held, each once."""
-        shown = [self._shown] if self._shown else []
-        held = (*self._open.values(), *self._results.stale, *self._refining, *shown)
-        return list({id(w): w for w in held}.values())
 
     def _take_projections(self, watched: Watched, batch: Batch) -> None:
         with self._may_fail(watched):
@@ -384,7 +308,7 @@ class LiveReconstruction:
                 raise ScanError("the angles of its projections are not in its documents")
             if watched.tomogram is None:
                 shape = (batch.array.shape[1], batch.array.shape[2])
-                before = self._shown.tomogram if self._shown else None
+                before = self._scans.shown.tomogram if self._scans.shown else None
                 watched.tomogram = Tomogram(
                     watched.scan,
                     shape,
@@ -396,68 +320,16 @@ class LiveReconstruction:
             watched.tomogram.add(batch)
             metrics.LIVE_PROJECTIONS.inc(len(batch.array))
             watched.came = watched.fresh = self._publication.redraw = True
-            if watched is self._current:
+            if watched is self._scans.current:
                 self._estimates.look(watched)
             self._analyses.see_projections(watched, len(batch.array))
-
-    # -- wishes ---------------------------------------------------------------------------------------------
-
-    def _grant(self, wish: Wish) -> bool:
-        """Do what is asked, or return False if that scan has no picture yet."""
-        watched = self._asked_of(wish)
-        if watched is None or watched.tomogram is None or not watched.tomogram.received:
-            overtaken = watched is None and bool(wish.run_uid)
-            self._wishes.end(*[wish] * overtaken)
-            return overtaken
-        try:
-            if wish.volume is not None:
-                self._order(watched, wish)
-            if wish.candidates is not None:
-                self._estimates.draw_strip(watched, wish, lambda: self._wishes.end(wish))
-            watched.tomogram.change(wish)
-        except TomoliveError as error:
-            watched.tell(str(error))
-            self._wishes.end(wish)
-            return True
-        note_changes(watched, wish)
-        self._wishes.keep_for_later(wish)
-        if wish.estimate_center:
-            self._refine(watched, wish)
-        elif wish.candidates is None:
-            self._wishes.end(wish)
-        if wish.redraws:
-            self._publication.redraw = True
-            self._results.put_off(watched)
-        self._publication.redraw |= wish.plane is not None
-        return True
-
-    def _order(self, watched: Watched, wish: Wish) -> None:
-        if self._orders is None:
-            raise ScanError("full volumes are not made here")
-        if wish.volume == "start":
-            self._orders.start(watched)
-        else:
-            self._orders.cancel(watched.scan.run_uid)
-        self._publication.retell = True
-
-    def _asked_of(self, wish: Wish) -> Watched | None:
-        """Return the scan to change: the one that the page showed, even if another is shown by now."""
-        if not wish.run_uid:
-            return self._shown
-        named = next((w for w in self._known() if w.scan.run_uid == wish.run_uid), None)
-        if named is None and (wish.center is not None or wish.estimate_center):
-            problem = f"the centre of run {wish.run_uid[:8]} is as it was: its projections are no longer held"
-            if self._shown:
-                self._shown.tell(problem)
-            return None
-        return named or self._shown
 
     # -- pictures -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         """Grant wishes, and publish if there is something new and it is time."""
-        answered = self._estimates.poll() | self._write_analysed()
-        granted = self._wishes.grant(self._grant)
+        answered = self._estimates.poll() | self._endings.poll()
+        granted = self._granting.grant()
         if self._orders and self._orders.poll():
             self._publication.retell = True
             self._analyses.see_volume(self._orders.progress)
@@ -468,17 +340,21 @@ class LiveReconstruction:
 
     def _recentre(self) -> None:
         """Estimate the centre where projections have come, once a picture shows them: it may redraw all."""
-        for watched in self._open.values():
+        for watched in self._scans.open.values():
             if watched.came and watched.tomogram:
                 watched.came = False
                 with self._may_fail(watched):
                     self._publication.redraw |= watched.tomogram.recentre()
 
+    def _show(self, watched: Watched) -> None:
+        if watched is self._scans.current:
+            self._publish()
+
     def _publish(self) -> None:
-        current, before = self._current, self._shown
+        current, before = self._scans.current, self._scans.shown
         if current and current.tomogram and current.tomogram.received:
-            self._shown = current
-        shown = self._shown
+            self._scans.shown = current
+        shown = self._scans.shown
         if before and before.tomogram and before is not shown:
             before.tomogram.look(())
         self._looked = self._wishes.looked_at

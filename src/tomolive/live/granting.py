@@ -1,0 +1,86 @@
+"""What people at the page ask for is done, to the scan of which they ask it."""
+
+from tomolive.errors import ScanError, TomoliveError
+from tomolive.live.controls import Wish
+from tomolive.live.endings import Endings
+from tomolive.live.estimates import Estimates
+from tomolive.live.followed import Followed
+from tomolive.live.orders import Orders
+from tomolive.live.publication import Publication
+from tomolive.live.results import Results
+from tomolive.live.status import Watched
+from tomolive.live.wishes import Wishes, note_changes
+
+
+class Granting:
+    """Grants the wishes that have come."""
+
+    def __init__(
+        self,
+        scans: Followed,
+        wishes: Wishes,
+        publication: Publication,
+        estimates: Estimates,
+        endings: Endings,
+        results: Results,
+        orders: Orders | None,
+    ) -> None:
+        self._scans, self._wishes, self._publication = scans, wishes, publication
+        self._estimates, self._endings = estimates, endings
+        self._results, self._orders = results, orders
+
+    def grant(self) -> bool:
+        """Do what has been asked for since the last call; return whether anything was."""
+        return self._wishes.grant(self._grant)
+
+    def _grant(self, wish: Wish) -> bool:
+        """Do what is asked, or return False if that scan has no picture yet."""
+        watched = self._asked_of(wish)
+        if watched is None or watched.tomogram is None or not watched.tomogram.received:
+            overtaken = watched is None and bool(wish.run_uid)
+            self._wishes.end(*[wish] * overtaken)
+            return overtaken
+        try:
+            if wish.volume is not None:
+                self._order(watched, wish)
+            if wish.candidates is not None:
+                self._estimates.draw_strip(watched, wish, lambda: self._wishes.end(wish))
+            watched.tomogram.change(wish)
+        except TomoliveError as error:
+            watched.tell(str(error))
+            self._wishes.end(wish)
+            return True
+        note_changes(watched, wish)
+        self._wishes.keep_for_later(wish)
+        if wish.estimate_center:
+            self._endings.refine(watched, lambda: self._wishes.end(wish))
+        elif wish.candidates is None:
+            self._wishes.end(wish)
+        if wish.redraws:
+            self._publication.redraw = True
+            self._results.put_off(watched)
+        self._publication.redraw |= wish.plane is not None
+        return True
+
+    def _order(self, watched: Watched, wish: Wish) -> None:
+        if self._orders is None:
+            raise ScanError("full volumes are not made here")
+        if wish.volume == "start":
+            self._orders.start(watched)
+        else:
+            self._orders.cancel(watched.scan.run_uid)
+        self._publication.retell = True
+
+    def _asked_of(self, wish: Wish) -> Watched | None:
+        """Return the scan to change: the one that the page showed, even if another is shown by now."""
+        shown = self._scans.shown
+        if not wish.run_uid:
+            return shown
+        held = self._scans.held(self._results.stale)
+        named = next((w for w in held if w.scan.run_uid == wish.run_uid), None)
+        if named is None and (wish.center is not None or wish.estimate_center):
+            problem = f"the centre of run {wish.run_uid[:8]} is as it was: its projections are no longer held"
+            if shown:
+                shown.tell(problem)
+            return None
+        return named or shown
