@@ -42,7 +42,9 @@ def first_picture(threads: int) -> None:
 
     import tomolive.live.worker  # noqa: F401  what a live process imports
     from tomolive.live.accumulate import SliceAccumulator
+    from tomolive.live.warming import without_extensions
 
+    without_extensions()
     slices = SliceAccumulator(_SIZE, _SIZE, threads=threads)
     rng = np.random.default_rng(0)
     flats = rng.integers(40000, 41000, (4, _SIZE, _SIZE), dtype=np.uint16)

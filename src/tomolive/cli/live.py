@@ -85,7 +85,8 @@ def live(
     from tomolive.live.output import prepare_results
     from tomolive.live.rules import load_rules, shipped_rules
     from tomolive.live.snapshot import SnapshotStore
-    from tomolive.live.worker import LiveReconstruction, warm_up
+    from tomolive.live.warming import warm_up
+    from tomolive.live.worker import LiveReconstruction
     from tomolive.recon.filters import check_filter
     from tomolive.stream.dispatcher import RemoteDispatcher
 

@@ -13,13 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from tomolive import metrics
 from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
-from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.analysing import ScanAnalyses
 from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls
@@ -371,13 +368,3 @@ class LiveReconstruction:
             status = replace(status, volume=self._orders.progress)
         self._publication.publish(status)
         self._wishes.shown()
-
-
-def warm_up(threads: int) -> None:
-    """Have the kernels compiled, or read from their cache, before the first frame needs them."""
-    slices = SliceAccumulator(8, 32, center=15.5, threads=threads)
-    darks, flats = np.zeros((1, 8, 32), np.uint16), np.full((1, 8, 32), 1000, np.uint16)
-    slices.set_references(darks, flats)
-    slices.add(flats.repeat(4, axis=0), np.linspace(0, np.pi, 4), range(4))
-    slices.finish()
-    slices.slices()

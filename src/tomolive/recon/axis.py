@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import opposite_pair
@@ -46,6 +45,8 @@ def straighten(projections: npt.ArrayLike, axis: Axis, *, threads: int | None = 
     -------
     float32, same shape; what comes in from beyond the detector is its edge.
     """
+    from scipy import ndimage  # which takes a while, and nothing else here needs
+
     values = np.asarray(projections, np.float32)
     if values.ndim != 3 or 0 in values.shape:
         raise ReconstructionError(f"projections has shape {values.shape}; expected (angles, rows, columns)")
