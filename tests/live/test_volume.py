@@ -206,23 +206,23 @@ def test_uint16_states_its_range(recorded_scan, tmp_path, format_):
     np.testing.assert_allclose(stored * step + offset, clipped, atol=0.51 * step)
 
 
+def done_of(request: VolumeRequest) -> int:
+    """Blocks of a volume under way that are known to be done."""
+    done = request.path.with_name(f".{request.path.name}.partial") / "done"
+    return done.read_bytes().count(b"\n") if done.exists() else 0
+
+
 def test_cancelled_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path):
     """What was cancelled half way is taken up with the blocks that were done, and ends the same."""
-    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
+    scan = recorded_scan(rows=80, angles=np.linspace(0, 180, 61))
     whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
-    progress = []
-
-    def stop_half_way() -> bool:
-        return any(p.done >= 32 for p in progress)
-
     request = request_of(scan, tmp_path / "out", center=scan.center)
-    with pytest.raises(CancelledError):
-        make_volume(request, progress.append, stop_half_way)
+    with pytest.raises(CancelledError):  # it is asked for after each block
+        make_volume(request, cancelled=lambda: done_of(request) >= 2)
     assert not request.path.exists()
-    progress.clear()
+    progress = []
     resumed = make_volume(request, progress.append)
-    begun = next(p for p in progress if p.total)
-    assert begun.done >= 32
+    assert next(p for p in progress if p.total).done == 32
     assert content(resumed.path) == content(whole.path)
     assert [p.name for p in request.path.parent.iterdir() if p.name.startswith(".")] == []
 
@@ -236,36 +236,40 @@ def least_memory(layout: RowLayout, angles: int) -> int:
     raise AssertionError("no limit is large enough")
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tomolive.live.volume import make_volume
+from tomolive.live.volume_request import VolumeRequest
+
+request = VolumeRequest.from_json(sys.stdin.read())
+done = request.path.with_name(f".{request.path.name}.partial") / "done"
+
+
+def kill_half_way():
+    if done.exists() and done.read_bytes().count(b"\\n") >= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+make_volume(request, cancelled=kill_half_way)
+"""
+
+
 @pytest.mark.parametrize("in_file", [False, True], ids=["rows in memory", "rows in a file"])
 def test_killed_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path, in_file):
     """SIGKILL in the middle; the second start takes up what was done and gives the same volume."""
-    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
-    memory = least_memory(RowLayout(61, 160, 256, "<u2"), 61) if in_file else 4096
-    options = {"memory_mb": memory}
-    request = request_of(scan, tmp_path / "out", center=scan.center, volume=options)
+    scan = recorded_scan(rows=80, angles=np.linspace(0, 180, 61))
+    memory = least_memory(RowLayout(61, 80, 96, "<u2"), 61) if in_file else 4096
+    request = request_of(scan, tmp_path / "out", center=scan.center, volume={"memory_mb": memory})
     whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
-    script = (
-        "import sys; from tomolive.live.volume import make_volume; "
-        "from tomolive.live.volume_request import VolumeRequest; "
-        "make_volume(VolumeRequest.from_json(sys.stdin.read()))"
-    )
-    folder = request.path.with_name(f".{request.path.name}.partial")
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        process.stdin.write(request.to_json())
-        process.stdin.close()
-        deadline = time.monotonic() + LONG
-        while not (folder / "done").exists() or (folder / "done").read_bytes().count(b"\n") < 2:
-            assert time.monotonic() < deadline
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    killed = subprocess.run([sys.executable, "-c", KILLED], input=request.to_json(), text=True, timeout=LONG)
+    assert killed.returncode == -signal.SIGKILL
     assert not request.path.exists()
+    folder = request.path.with_name(f".{request.path.name}.partial")
     assert (folder / "rows").exists() == in_file
     progress = []
     resumed = make_volume(request, progress.append)
-    assert next(p for p in progress if p.total).done >= 32
+    assert next(p for p in progress if p.total).done == 32
     assert content(resumed.path) == content(whole.path)
 
 
@@ -290,21 +294,22 @@ def raise_(error: Exception) -> None:
 
 
 def test_a_worker_that_dies_is_replaced(recorded_scan, tmp_path):
-    """A process that is killed costs nothing but time."""
-    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 61))
+    """A process that is killed with blocks in hand costs nothing but time."""
+    scan = recorded_scan(rows=80, angles=np.linspace(0, 180, 61))
     whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
     killed = []
 
-    def kill_one(progress) -> None:
-        if progress.done and not killed:
+    def kill_one() -> bool:
+        if not killed:
             children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
             pids = [int(pid) for file in children for pid in file.read_text().split()]
-            workers = [p for p in pids if b"volume_worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
-            os.kill(workers[0], signal.SIGKILL)
-            killed.append(workers[0])
+            killed.extend(p for p in pids if b"volume_worker" in Path(f"/proc/{p}/cmdline").read_bytes())
+            for pid in killed[:1]:
+                os.kill(pid, signal.SIGKILL)
+        return False
 
     request = request_of(scan, tmp_path / "out", center=scan.center, volume={"processes": 2})
-    result = make_volume(request, kill_one)
+    result = make_volume(request, cancelled=kill_one)
     assert killed
     assert content(result.path) == content(whole.path)
 

@@ -1,6 +1,7 @@
 """Volumes made by the command and beside a live reconstruction, as processes."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -132,12 +133,15 @@ def test_runner_makes_one_volume_after_the_other(recorded_scan, tmp_path):
 
 def test_runner_cancels_and_tells_failures(recorded_scan, tmp_path):
     """A cancelled volume says so and goes on when it is asked for again; a wrong one says why it failed."""
-    scan = recorded_scan(rows=160, columns=256, angles=np.linspace(0, 180, 31))
+    scan = recorded_scan(rows=20)
+    pipe = tmp_path / "documents"
+    os.mkfifo(pipe)
     runner = VolumeRunner()
     request = request_of(scan, tmp_path / "out")
-    runner.start(request)
-    wait_for(runner, "running")
-    runner.cancel(scan.uid)
+    runner.start(replace(request, source=DocumentSource(file=str(pipe))))
+    with pipe.open("w") as documents:  # which waits until they are read
+        runner.cancel(scan.uid)
+        documents.write(scan.jsonl.read_text())
     assert wait_for(runner, "cancelled", "finished", "failed").state == "cancelled"
     assert not request.path.exists()
     runner.start(request)

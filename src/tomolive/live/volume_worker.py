@@ -1,12 +1,14 @@
 """A process that makes blocks of a volume: numbers of blocks come in as lines, words about them go out.
 
 ``python -m tomolive.live.volume_worker FOLDER ROWS THREADS``, where ROWS is an inherited descriptor or ``-``
-for the file in the folder. It ends when its standard input does, so that none outlives whoever started it.
-Two threads take blocks: while one computes, the other reads or writes.
+for the file in the folder. It ends at once when its standard input does, so that none outlives whoever started
+it, and none writes beside those that take up its work. Two threads take blocks: while one computes, the other
+reads or writes.
 """
 
 import json
 import os
+import queue
 import sys
 import threading
 import traceback
@@ -24,7 +26,8 @@ def main() -> None:
     folder, rows, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
     maker = BlockMaker(folder, store, threads)
-    lock, hearing = threading.Lock(), threading.Lock()
+    lock = threading.Lock()
+    bands: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def tell(**words: Any) -> None:
         try:
@@ -33,13 +36,9 @@ def main() -> None:
         except OSError:  # whoever started this was killed
             os._exit(1)
 
-    def hear() -> str:
-        with hearing:  # the text layer's buffer is not for two threads at once
-            return sys.stdin.readline()
-
     def work() -> None:
-        for line in iter(hear, ""):
-            band = int(line)
+        while True:
+            band = bands.get()
             try:
                 tell(**maker.make(band))
             except TomoliveError as error:
@@ -48,11 +47,11 @@ def main() -> None:
                 traceback.print_exc()
                 tell(band=band, error=f"{type(error).__name__}: {error}")
 
-    threads_ = [threading.Thread(target=work, daemon=True) for _ in range(AT_ONCE)]
-    for thread in threads_:
-        thread.start()
-    for thread in threads_:
-        thread.join()
+    for _ in range(AT_ONCE):
+        threading.Thread(target=work, daemon=True).start()
+    for line in sys.stdin:
+        bands.put(int(line))
+    os._exit(0)  # in the middle of a block or not
 
 
 if __name__ == "__main__":
