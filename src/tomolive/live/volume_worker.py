@@ -1,9 +1,9 @@
 """A process that makes blocks of a volume: numbers of blocks come in as lines, words about them go out.
 
 ``python -m tomolive.live.volume_worker FOLDER ROWS THREADS``, where ROWS is an inherited descriptor or ``-``
-for the file in the folder. It ends at once when its standard input does, so that none outlives whoever started
-it, and none writes beside those that take up its work. Two threads take blocks: while one computes, the other
-reads or writes.
+for the file in the folder. It ends at once when its standard input does: none outlives whoever started it, or
+writes beside those that take up its work. Two threads take blocks: while one computes, the other reads or
+writes.
 """
 
 import json
