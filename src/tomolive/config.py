@@ -134,6 +134,13 @@ class QualitySettings(Section):
     )
 
 
+class TileSettings(Section):
+    """Where the frames of one camera lie in a field that several cameras see together, pixels."""
+
+    row: int = Field(default=0, ge=-1_000_000, le=1_000_000, description="of their first row")
+    column: int = Field(default=0, ge=-1_000_000, le=1_000_000, description="of their first column")
+
+
 class LiveSettings(Section):
     """The live reconstruction."""
 
@@ -155,6 +162,11 @@ class LiveSettings(Section):
     )
     analysis: tuple[str, ...] = Field(
         default=(), description="analyses of your own: names of entry points, or module:function"
+    )
+    tiles: dict[str, TileSettings] = Field(
+        default={},
+        description="cameras that see one field together, by their data keys; default: as the start document "
+        "says, else each by itself; needs workers",
     )
     corrections: CorrectionSettings = CorrectionSettings()
     quality: QualitySettings = QualitySettings()

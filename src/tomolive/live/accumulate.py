@@ -8,6 +8,7 @@ on the same frames.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
 from tomolive.live.centring import Centring, Found, Question
 from tomolive.live.drawing import Drawing
+from tomolive.live.part import Part
 from tomolive.live.planes import Place, check_place
 from tomolive.live.prepared import PLAIN, PreparedProjections
 from tomolive.live.projections import ProjectionStore
@@ -59,6 +61,8 @@ class SliceAccumulator:
         Megabytes for filtered projections, see `PreparedProjections`.
     threads
         Threads of the kernels.
+    part
+        Which rows of a field these are: ``rows`` are its own then, and projections have its ``shape``.
     """
 
     def __init__(
@@ -75,20 +79,22 @@ class SliceAccumulator:
         store: ProjectionStore | None = None,
         filtered_mb: float = 1024,
         threads: int = 2,
+        part: Part | None = None,
     ) -> None:
-        self._shape = (rows, columns)
+        self._shape = part.shape if part else (rows, columns)
+        self._columns, self._part = columns, part
         self._threads = threads
         self._turn = turn
         self._centring = Centring(columns, center, provisional)
         store = store if store is not None else ProjectionStore()
-        self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads)
+        self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
         self._angles = np.empty(0)
         self._numbers: set[int] = set()
         self.duplicates = 0
         """Projections that came again and were left out."""
         self._assumed: list[str] = []
         self._dtype: np.dtype | None = None
-        self._references: tuple[Counts | None, Sequence[Counts], Sequence[float] | None] = (None, (), None)
+        self._references: tuple[Any, Sequence[Any], Sequence[float] | None] = (None, (), None)
         self._field: AnyField | None = None
         self._drawing = Drawing(self._projections, threads)
         self._planes = ResultPlanes((rows, columns, columns), 1)
@@ -122,6 +128,18 @@ class SliceAccumulator:
                 raise ReconstructionError(
                     f"{name} have frames of {frames.shape[-2:]} pixels; expected {self._shape}"
                 )
+        self._take_references(darks, sets, times)
+
+    def set_references_of_tiles(
+        self,
+        darks: Sequence[Counts] | None,
+        flats: Sequence[Sequence[Counts]],
+        times: Sequence[float] | None,
+    ) -> None:
+        """As `set_references`, for a part of a field: whole frames, of each time one for each tile."""
+        self._take_references(darks, flats, times)
+
+    def _take_references(self, darks: Any, sets: Sequence[Any], times: Sequence[float] | None) -> None:
         before = self._references
         self._references = darks, sets, times if len(sets) > 1 else None
         try:
@@ -214,7 +232,7 @@ class SliceAccumulator:
             if that cannot be done; nothing is changed then.
         """
         if center is not None:
-            check_center(center, self._shape[1])
+            check_center(center, self._columns)
         before = self._centring.center
         if center is not None:
             self._centring.center = center
@@ -313,7 +331,7 @@ class SliceAccumulator:
     @property
     def columns(self) -> int:
         """Columns of the detector."""
-        return self._shape[1]
+        return self._columns
 
     @property
     def projections(self) -> PreparedProjections:
@@ -394,7 +412,8 @@ class SliceAccumulator:
         field, assumed = self._field, self._assumed
         if new_references or corrections.binning != self.corrections.binning:
             first = self._projections.first_counts() if self.received else None
-            field, assumed = averaged(*self._references, corrections, first)
+            average = self._part.averaged if self._part else averaged
+            field, assumed = average(*self._references, corrections, first)
         before = self.volume_shape
         self._projections.set_up(field, corrections, filter_, self._axis())
         self._field, self._assumed = field, assumed
@@ -406,7 +425,7 @@ class SliceAccumulator:
         turn = self._turn
         if turn is None and self._angles.size:
             turn = float(np.degrees(np.ptp(self._angles)))
-        wide = turn is not None and is_half_acquisition(self.center, self._shape[1], turn)
+        wide = turn is not None and is_half_acquisition(self.center, self._columns, turn)
         return self.center if wide else None
 
     # -- drawing ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Drawing:
 
     def __init__(self, projections: PreparedProjections, threads: int) -> None:
         self._projections, self._threads = projections, threads
-        self._planes = PlaneSet(projections.rows, projections.columns, threads)
+        self._planes = PlaneSet(projections.rows, projections.columns, threads, projections.place)
         self._weights = np.empty(0)
         """Weight with which each projection is in the planes, radians; a common factor is left open."""
         self._redrawn_at = 0
@@ -57,7 +57,7 @@ class Drawing:
         shape = self._projections.rows, self._projections.columns
         if shape != (self._planes.rows, self._planes.columns):
             # places mean something else in a volume of another size
-            self._planes, places = PlaneSet(*shape, self._threads), []
+            self._planes, places = PlaneSet(*shape, self._threads, self._projections.place), []
         places = list(dict.fromkeys([*places, *more]))
         for place in places:
             self._planes.begin(place)

@@ -62,10 +62,14 @@ class PlaneSet:
         Shape of a projection.
     threads
         How many draw.
+    place
+        Row of the volume in which the first row lies, and how many rows the volume has; None: these are all.
+        Oblique planes are those of the whole volume, with what these rows add to them.
     """
 
-    def __init__(self, rows: int, columns: int, threads: int) -> None:
+    def __init__(self, rows: int, columns: int, threads: int, place: tuple[int, int] | None = None) -> None:
         self.rows, self.columns = rows, columns
+        self._first, self._all_rows = place or (0, rows)
         self._threads = threads
         self._bands = bands(rows)
         self._lines = blocks(columns, max(_LEAST_LINES, -(-columns // (2 * threads))))
@@ -162,12 +166,12 @@ class PlaneSet:
         center: float,
     ) -> list[Callable[[], None]]:
         (image,) = self._images[place]
-        origin, down, right = oblique_plane(*place[1], rows=self.rows, columns=self.columns)
+        origin, down, right = oblique_plane(*place[1], rows=self._all_rows, columns=self.columns)
 
         def add(first: int, last: int) -> None:
             for (row, _), band in zip(self._bands, filtered, strict=True):
                 add_to_tilted(
-                    band, row, self.rows, weights, angles, center, origin, down, right,
+                    band, self._first + row, self._all_rows, weights, angles, center, origin, down, right,
                     image[first:last], first,
                 )  # fmt: skip
 

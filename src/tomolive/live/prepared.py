@@ -1,12 +1,14 @@
 """The projections of a scan as planes need them: kept raw, corrected, filtered as far as memory allows."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
+from tomolive.live.part import Part
 from tomolive.live.planes import BAND, bands
 from tomolive.live.projections import ProjectionStore
 from tomolive.recon.binning import binned_place, binned_shape
@@ -45,7 +47,7 @@ class PreparedProjections:
     Parameters
     ----------
     rows, columns
-        Shape of a projection as the camera gives it.
+        Shape of a projection as the camera gives it; of a part of a field, its own rows and all columns.
     store
         Where counts are kept.
     filtered_mb
@@ -53,6 +55,8 @@ class PreparedProjections:
         filtered again from the counts when it is needed.
     threads
         How many correct and filter.
+    part
+        Which rows of a field these are; None: they are all there is.
 
     Attributes
     ----------
@@ -63,9 +67,15 @@ class PreparedProjections:
     """
 
     def __init__(
-        self, rows: int, columns: int, store: ProjectionStore, filtered_mb: float, threads: int
+        self,
+        rows: int,
+        columns: int,
+        store: ProjectionStore,
+        filtered_mb: float,
+        threads: int,
+        part: Part | None = None,
     ) -> None:
-        self._shape = (rows, columns)
+        self._shape, self._part = (rows, columns), part
         self.rows, self.columns = rows, columns
         self._store, self._threads = store, threads
         self.numbers = np.empty(0, np.intp)
@@ -84,6 +94,14 @@ class PreparedProjections:
     def ready(self) -> bool:
         """Whether there are projections, and what they are corrected with."""
         return self._field is not None and len(self) > 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Row of the volume in which the first row lies, and how many rows the volume has; binned."""
+        if self._part is None:
+            return 0, self.rows
+        binning = self.corrections.binning
+        return self._part.own[0] // binning, self._part.mosaic.rows // binning
 
     @property
     def axis(self) -> float | None:
@@ -105,6 +123,11 @@ class PreparedProjections:
     def first_counts(self) -> npt.NDArray[np.generic]:
         """Return the counts of the first projection, (rows, columns)."""
         return self._store.take(np.arange(1))[0]
+
+    def counts_of(self, number: int) -> npt.NDArray[np.generic] | None:
+        """Return the counts of the projection with this number within the scan; None if it is not there."""
+        found = np.flatnonzero(self.numbers == number)
+        return self._store.take(found[:1])[0] if len(found) else None
 
     def set_up(
         self, field: AnyField | None, corrections: CorrectionSettings, filter_name: str, axis: float | None
@@ -144,17 +167,19 @@ class PreparedProjections:
         """Return line integrals (n, rows, columns) of some projections, some or all (binned) rows."""
         assert self._field is not None  # noqa: S101  callers have asked whether it is ready
         times = self.numbers[indices] if isinstance(self._field, FlatSeries) else None
-        around = context_rows(self.corrections)
-        rows = slice(*rows.indices(self.rows))
-        taken = slice(0, self.rows)
+        around, binning, part = context_rows(self.corrections), self.corrections.binning, self._part
+        first, last, _ = rows.indices(self.rows)
+        above = part.above // binning if part else 0
+        first, last, all_rows = first + above, last + above, len(self._field.gain)
+        taken = slice(0, all_rows)
         if around is not None:
-            taken = slice(max(0, rows.start - around), min(self.rows, rows.stop + around))
-        binning = self.corrections.binning
+            taken = slice(max(0, first - around), min(all_rows, last + around))
         raw = self._store.take(indices, slice(taken.start * binning, taken.stop * binning))
         found = correct_projections(
-            raw, self._field.part(taken), self.corrections, times=times, threads=self._threads
-        )
-        return found[:, rows.start - taken.start : rows.stop - taken.start]
+            raw, self._field.part(taken), self.corrections, times=times, threads=self._threads,
+            join=partial(part.join, rows=taken) if part and part.is_joined else None,
+        )  # fmt: skip
+        return found[:, first - taken.start : last - taken.start]
 
     def sinograms(self, rows: Sequence[int], count: int | None = None) -> Floats:
         """Return the line integrals (rows, projections, columns) of some (binned) rows."""
@@ -217,9 +242,12 @@ class PreparedProjections:
         """Return what makes a band of some projections, from its rows and where to write it."""
         field = self._field
         plain = self.corrections.model_copy(update={"rings": "none"}) == PLAIN
-        if plain and isinstance(field, FlatField) and self._axis is None:
-            raw = self._store.take(indices)
-            return lambda rows, out=None: correct_and_filter(raw, field, rows, self.filter, out=out)
+        part = self._part
+        if plain and isinstance(field, FlatField) and self._axis is None and not (part and part.is_joined):
+            raw, above = self._store.take(indices), part.above if part else 0
+            return lambda rows, out=None: correct_and_filter(
+                raw, field, (rows[0] + above, rows[1] + above), self.filter, out=out
+            )
         integrals = self.integrals(indices)
         return lambda rows, out=None: filter_bands(
             self._widened(integrals[:, slice(*rows)]), self.filter, out=out

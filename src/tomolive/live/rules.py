@@ -105,6 +105,9 @@ class Rules(Section):
         None, description="start keys of first and last angle, degrees"
     )
     pixel_size: tuple[Length, ...] = ()
+    tiles: Names = Field(
+        (), description="start keys of where cameras lie in one field: data key -> {row: ..., column: ...}"
+    )
     sample: Names = ("sample.name", "sample", "sample_name")
 
     def why(self, start: Mapping[str, Any]) -> str:

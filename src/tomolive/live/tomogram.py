@@ -12,9 +12,12 @@ from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
+from tomolive.live.part import Part
 from tomolive.live.planes import Place
+from tomolive.live.prepared import PLAIN
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
+from tomolive.live.tile_references import TileReferences
 from tomolive.live.run import Batch, Scan
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
@@ -44,18 +47,22 @@ class Tomogram:
         Where the slices lie; positions that this volume does not have are left out.
     provisional
         Rotation centre of the scan before, to begin with.
+    part
+        Which rows of a field these are, see `Part`; ``references`` are `TileReferences` then, and projections
+        have its ``shape``.
     """
 
     def __init__(
         self,
         scan: Scan,
         shape: tuple[int, int],
-        references: References,
+        references: References | TileReferences,
         settings: LiveSettings,
         positions: Mapping[str, int],
         provisional: float | None = None,
+        part: Part | None = None,
     ) -> None:
-        self.shape = shape
+        self.shape, self._part = shape, part
         rows, columns = shape
         across = columns // settings.corrections.binning
         sizes = {"xy": rows // settings.corrections.binning, "xz": across, "yz": across}
@@ -74,6 +81,7 @@ class Tomogram:
             store=ProjectionStore(settings.memory_mb / 2, Path(settings.spill) if settings.spill else None),
             filtered_mb=settings.memory_mb / 2,
             threads=settings.threads,
+            part=part,
         )
         self._newest: tuple[int, npt.NDArray[np.generic]] | None = None
         self._sinograms = Sinograms(self._slices)
@@ -121,14 +129,27 @@ class Tomogram:
             return
         self._references_changed = False
         runs = (self.scan.run_uid, *self.scan.references)
-        darks, (flats, times) = self._references.dark(runs), self._references.flats(runs)
-        if len(flats) > 1:
-            self._slices.set_references(darks, flats, times)
+        if isinstance(self._references, TileReferences):
+            self._apply_tile_references(self._references, runs)
         else:
-            self._slices.set_references(darks, flats[0] if flats else None)
-        self._field = flat_field(np.concatenate(flats), darks) if flats else None
-        self._trends.set_references(self._field, flats, times)
+            darks, (flats, times) = self._references.dark(runs), self._references.flats(runs)
+            if len(flats) > 1:
+                self._slices.set_references(darks, flats, times)
+            else:
+                self._slices.set_references(darks, flats[0] if flats else None)
+            self._field = flat_field(np.concatenate(flats), darks) if flats else None
+            self._trends.set_references(self._field, flats, times)
         self._unfinished = True
+
+    def _apply_tile_references(self, references: TileReferences, runs: tuple[str, ...]) -> None:
+        assert self._part is not None  # noqa: S101  of a field
+        darks, (flats, times) = references.darks(runs), references.flats(runs)
+        self._slices.set_references_of_tiles(darks, flats, times)
+        all_flats = [[np.concatenate(of_tile) for of_tile in zip(*flats, strict=True)]] if flats else []
+        field, _ = self._part.averaged(darks, all_flats, None, PLAIN, None)
+        self._field = field if isinstance(field, FlatField) else None
+        beside = [self._part.counts(one) for one in flats]
+        self._trends.set_references(self._field, beside, times)
 
     def finish(self, *, refine: bool = True) -> bool:
         """Make the slices final with all that came; return whether they changed."""
@@ -277,18 +298,22 @@ class Tomogram:
         """Forget the sinograms of all rows but these."""
         self._sinograms.keep(rows)
 
-    def projection(self) -> tuple[int, Pixels, str] | None:
+    def projection(self, at: int | None = None) -> tuple[int, Pixels, str] | None:
         """Return number, pixels and units of the newest projection: transmission, or counts without flats.
 
-        Pixels are binned as those of slices are.
+        With a number ``at`` it is that one, if it is there. Pixels are binned as those of slices are.
         """
         if self._newest is None:
             return None
         number, counts = self._newest
+        if at is not None and (of_that := self._slices.projections.counts_of(at)) is not None:
+            number, counts = at, of_that
         if self._field is None:
             pixels, units = counts.astype(np.float32), "counts"
         else:
             pixels, units = (counts.astype(np.float32) - self._field.dark) * self._field.gain, "transmission"
+        if self._part is not None:
+            pixels = self._part.picture(pixels)
         return number, np.asarray(binned(pixels[np.newaxis], self.corrections.binning)[0], np.float32), units
 
     def summary(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 For projections, each by itself, so that they can be corrected as they come:
 
-    counts -> bin -> dark, flat and -log -> zingers -> Paganin -> line integrals
+    counts -> bin -> dark, flat and -log -> zingers -> join tiles -> Paganin -> line integrals
 
 and for sinograms, which need all angles:
 
@@ -12,7 +12,7 @@ What is done is said by `tomolive.config.CorrectionSettings`. Rows and columns o
 `tomolive.recon.binning` says where a centre lies among them, and how large their pixels are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,7 @@ def correct_projections(
     settings: CorrectionSettings | None = None,
     *,
     times: npt.ArrayLike | None = None,
+    join: Callable[[Floats], Floats] | None = None,
     threads: int | None = None,
 ) -> Floats:
     """Turn raw counts into line integrals, everything that can be done to a projection by itself.
@@ -87,6 +88,9 @@ def correct_projections(
         From `references`, with the same settings.
     times
         When the projections were taken, (n,), if the flats have times.
+    join
+        Makes one field of the line integrals of detectors side by side, see
+        `tomolive.recon.stitching.Joining.join`.
     threads
         How many threads work; default: one for each core.
 
@@ -108,24 +112,26 @@ def correct_projections(
     out = np.empty((len(counts), *field.gain.shape), np.float32)
     quantum = settings.binning**-2.0 if counts.dtype.kind in "ui" else 0.0
 
-    def correct(block: tuple[int, int]) -> None:
+    def correct(block: tuple[int, int]) -> Floats:
         part = slice(*block)
         raw = binned(counts[part], settings.binning)
         line_integrals(raw, field, out[part], times=None if when is None else when[part], quantum=quantum)
         if settings.zingers:
             remove_zingers_of_integrals(out[part])
+        done = out[part] if join is None else join(out[part])
         if (phase := settings.paganin) is not None:
-            out[part] = paganin(
-                out[part],
+            done[:] = paganin(
+                done,
                 energy_kev=phase.energy_kev,
                 distance_m=phase.distance_m,
                 pixel_size_m=phase.pixel_size_um * 1e-6 * settings.binning,
                 delta_beta=phase.delta_beta,
                 generalised=phase.generalised,
             )
+        return done
 
-    run(correct, blocks(len(counts), _FRAMES), threads)
-    return out
+    done = run(correct, blocks(len(counts), _FRAMES), threads)
+    return out if join is None else np.concatenate(done)
 
 
 def context_rows(settings: CorrectionSettings) -> int | None:
