@@ -19,14 +19,14 @@ def irfft(spectrum: Array, length: int | None = None, axis: int = -1) -> Array:
     return np.asarray(scipy.fft.irfft(spectrum, length, axis=axis, overwrite_x=True))
 
 
-def rfft2(values: Array) -> Array:
-    """Transform of a real picture; float32 stays single precision."""
-    return np.asarray(scipy.fft.rfft2(values))
+def cosines2(values: Array) -> Array:
+    """Transform of a picture mirrored at its edges (DCT-II); float32 stays single precision."""
+    return np.asarray(scipy.fft.dctn(values))
 
 
-def irfft2(spectrum: Array, shape: tuple[int, int]) -> Array:
-    """Inverse of `rfft2`; may overwrite ``spectrum``."""
-    return np.asarray(scipy.fft.irfft2(spectrum, shape, overwrite_x=True))
+def from_cosines2(spectrum: Array) -> Array:
+    """Inverse of `cosines2`; may overwrite ``spectrum``."""
+    return np.asarray(scipy.fft.idctn(spectrum, overwrite_x=True))
 
 
 def fast_length(least: int) -> int:

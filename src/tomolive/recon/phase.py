@@ -9,6 +9,9 @@ transmission ``I`` by a low-pass filter::
 with ``k`` the angular spatial frequency. The generalised form (Paganin et al., J. Microsc. 280, 2020)
 replaces k^2 by what a grid of pixels of width W can represent, ``(2 / W^2) (2 - cos(W kx) - cos(W ky))``, and
 blurs less.
+
+Beyond its edges a projection goes on as its mirror image. The filter is real and even, so it then multiplies
+the cosine transform of the projection alone: real numbers, and no padding to be transformed with it.
 """
 
 import numpy as np
@@ -16,7 +19,7 @@ import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
 from tomolive.recon.correct import FLOOR
-from tomolive.recon.fourier import fast_length, irfft2, rfft2
+from tomolive.recon.fourier import cosines2, fast_length, from_cosines2
 
 _KEV_METRES = 1.23984198e-9
 """Planck's constant times the speed of light."""
@@ -70,27 +73,26 @@ def paganin(
     alpha = distance_m * delta_beta * (_KEV_METRES / energy_kev) / (4 * np.pi)
     frames = values.reshape(-1, *values.shape[-2:])
     rows, columns = frames.shape[1:]
-    height, width = _padded(rows), _padded(columns)
-    factors = _low_pass(height, width, alpha / pixel_size_m**2, generalised)
+    height, width = fast_length(rows), fast_length(columns)
+    beyond = ((0, height - rows), (0, width - columns))
+    divisors = _divisors(height, width, alpha / pixel_size_m**2, generalised)
     out = np.empty_like(frames)
-    above, left = (height - rows) // 2, (width - columns) // 2
-    borders = ((above, height - rows - above), (left, width - columns - left))
     for frame, result in zip(frames, out, strict=True):
-        spectrum = rfft2(np.pad(np.exp(-frame), borders, mode="edge"))
-        spectrum *= factors
-        contact = irfft2(spectrum, (height, width))[above : above + rows, left : left + columns]
+        np.negative(frame, out=result)
+        np.exp(result, out=result)
+        spectrum = cosines2(result if result.shape == (height, width) else np.pad(result, beyond, "edge"))
+        spectrum /= divisors
+        contact = from_cosines2(spectrum)[:rows, :columns]
         # beside a pixel that is wrong by orders of magnitude the filter may swing below zero
-        result[:] = -np.log(np.maximum(contact, FLOOR))
+        np.maximum(contact, FLOOR, out=result)
+        np.log(result, out=result)
+        np.negative(result, out=result)
     return out.reshape(values.shape)
 
 
-def _padded(size: int) -> int:
-    return fast_length(size + max(2 * (size // 8), 16))
-
-
-def _low_pass(height: int, width: int, alpha: float, generalised: bool) -> npt.NDArray[np.float32]:
-    """Return the factors at the frequencies of a real 2-D transform; ``alpha`` in pixels squared."""
-    ky = 2 * np.pi * np.fft.fftfreq(height)[:, np.newaxis]
-    kx = 2 * np.pi * np.fft.rfftfreq(width)[np.newaxis]
-    squared = 2 * (2 - np.cos(kx) - np.cos(ky)) if generalised else kx**2 + ky**2
-    return (1 / (1 + alpha * squared)).astype(np.float32)
+def _divisors(height: int, width: int, alpha: float, generalised: bool) -> npt.NDArray[np.float32]:
+    """Return ``1 + alpha k^2`` at the frequencies of a cosine transform; ``alpha`` in pixels squared."""
+    down, across = (np.pi * np.arange(size) / size for size in (height, width))
+    ky, kx = (2 - 2 * np.cos(k) if generalised else k**2 for k in (down, across))
+    ky, kx = (alpha * ky).astype(np.float32), (alpha * kx).astype(np.float32)
+    return np.asarray(ky[:, np.newaxis] + (1 + kx), np.float32)
