@@ -3,11 +3,17 @@
 import importlib.util
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tomolive.stream.dispatcher import RemoteDispatcher
+
+TIMEOUT = 60.0
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -38,3 +44,64 @@ def beamlines() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class Listener:
+    """A RemoteDispatcher in a thread, and what it has heard."""
+
+    def __init__(self, address: str, callback: Callable | None = None, **options) -> None:
+        self.documents: list[tuple[str, dict]] = []
+        self.error: BaseException | None = None
+        self.dispatcher = RemoteDispatcher(address, **options)
+        self.dispatcher.subscribe(callback or (lambda name, doc: self.documents.append((name, doc))))
+        self._thread = threading.Thread(target=self._run, name="listener")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.dispatcher.start()
+        except BaseException as error:  # noqa: BLE001  # the test looks at it
+            self.error = error
+
+    def join(self) -> None:
+        """Wait until the dispatcher has ended by itself."""
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the dispatcher."""
+        self.dispatcher.stop()
+        self.join()
+
+    def of_run(self, run: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
+        """Return what came of a run."""
+        uids = {doc["uid"] for _, doc in run}
+        return [(name, doc) for name, doc in self.documents if doc.get("uid") in uids]
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    """Start a RemoteDispatcher that collects; ready when this returns, if it starts at ``new``."""
+    listeners: list[Listener] = []
+
+    def start(address: str, callback: Callable | None = None, *, wait: bool = True, **options) -> Listener:
+        listeners.append(Listener(address, callback, **options))
+        assert not wait or listeners[-1].dispatcher.wait_ready(TIMEOUT)
+        return listeners[-1]
+
+    yield start
+    for listener in listeners:
+        listener.stop()
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Wait until a condition holds."""
+
+    def wait(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true in time"
+            time.sleep(0.005)
+
+    return wait

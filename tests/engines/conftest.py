@@ -1,6 +1,5 @@
-"""Brokers, runs and listeners for the contract of the engines."""
+"""Brokers and runs for the contract of the engines."""
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tomolive.bench.brokers import ENGINES, AbsentError, Broker, is_required
-from tomolive.stream.dispatcher import RemoteDispatcher
 from tomolive.stream.publisher import Publisher
 
 TIMEOUT = 60.0
@@ -19,7 +17,7 @@ def started(kind: type[Broker], folder, **options) -> Broker:
     try:
         return kind(folder, **options)
     except (AbsentError, ModuleNotFoundError) as error:
-        if is_required():
+        if is_required() and kind.required:
             raise
         pytest.skip(str(error))
 
@@ -43,54 +41,6 @@ def address(broker, request) -> str:
     return getattr(broker, "place", lambda _name: broker.address)(uuid.uuid4().hex[:12])
 
 
-class Listener:
-    """A RemoteDispatcher in a thread, and what it has heard."""
-
-    def __init__(self, address: str, callback: Callable | None = None, **options) -> None:
-        self.documents: list[tuple[str, dict]] = []
-        self.error: BaseException | None = None
-        self.dispatcher = RemoteDispatcher(address, **options)
-        self.dispatcher.subscribe(callback or (lambda name, doc: self.documents.append((name, doc))))
-        self._thread = threading.Thread(target=self._run, name="listener")
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.dispatcher.start()
-        except BaseException as error:  # noqa: BLE001  # the test looks at it
-            self.error = error
-
-    def join(self) -> None:
-        """Wait until the dispatcher has ended by itself."""
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End the dispatcher."""
-        self.dispatcher.stop()
-        self.join()
-
-    def of_run(self, run: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
-        """Return what came of a run."""
-        uids = {doc["uid"] for _, doc in run}
-        return [(name, doc) for name, doc in self.documents if doc.get("uid") in uids]
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[..., Listener]]:
-    """Start a RemoteDispatcher that collects; ready when this returns."""
-    listeners: list[Listener] = []
-
-    def start(address: str, callback: Callable | None = None, *, wait: bool = True, **options) -> Listener:
-        listeners.append(Listener(address, callback, **options))
-        assert not wait or listeners[-1].dispatcher.wait_ready(TIMEOUT)
-        return listeners[-1]
-
-    yield start
-    for listener in listeners:
-        listener.stop()
-
-
 @pytest.fixture
 def publish(tmp_path) -> Iterator[Callable[..., Publisher]]:
     """Publish documents and wait until the broker has them; return the Publisher, which is closed later."""
@@ -106,19 +56,6 @@ def publish(tmp_path) -> Iterator[Callable[..., Publisher]]:
     yield give
     for publisher in publishers:
         publisher.close(0)
-
-
-@pytest.fixture
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Wait until a condition holds."""
-
-    def wait(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.005)
-
-    return wait
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import msgpack
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tomolive.bench.brokers import KafkaMock
 from tomolive.errors import AddressError, CodecError, SettingsError
-from tomolive.stream.engines import msgpack_numpy
+from tomolive.stream.engines import kafka_courier, msgpack_numpy
 from tomolive.stream.engines.kafka_link import Target
 from tomolive.stream.engines.vetting import Sequence
 from tomolive.stream.publisher import Publisher
@@ -145,6 +145,38 @@ def test_garbage_in_a_topic_stops_nobody(server, publish, listen, make_run, wait
     wait_for(lambda: caplog.text.count("what is no document") == 2)
     assert listener.of_run(run) == [d for d in listener.documents if d[1]["uid"] != "no-such-event"]
     assert len(listener.documents) == len(run)
+
+
+# ---- brokers that forget
+
+
+def test_a_producer_that_has_given_up_is_replaced(server, publish, listen, make_run, wait_for, monkeypatch):
+    """A broker that forgot what it had ends an idempotent producer; a new one goes on, nothing is doubled."""
+    made: list[object] = []
+
+    class GivesUp:
+        """The client's producer; the first one made gives up at its third document."""
+
+        def __init__(self, settings) -> None:
+            self._inner, self._first, self._given = Producer(settings), not made, 0
+            made.append(self)
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
+        def produce(self, *arguments, **more) -> None:
+            self._given += 1
+            if self._first and self._given == 3:
+                raise KafkaException(KafkaError(KafkaError._FATAL, "on purpose", fatal=True))
+            self._inner.produce(*arguments, **more)
+
+    monkeypatch.setattr(kafka_courier, "Producer", GivesUp)
+    topic, run = f"gives-up-{uuid.uuid4().hex[:8]}", make_run(20)
+    publish(server.place(topic), run)
+    listener = listen(server.place(topic), start="all")
+    wait_for(lambda: len(listener.documents) >= len(run))
+    assert listener.documents == run
+    assert len(made) == 2
 
 
 # ---- addresses and credentials

@@ -1,4 +1,4 @@
-"""Hubs, runs and waiting for conditions."""
+"""Hubs and runs."""
 
 import threading
 import time
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tomolive.stream.dispatcher import RemoteDispatcher
 from tomolive.stream.hub import Hub, HubSettings
 
 ANY = "127.0.0.1:0"
@@ -76,34 +75,6 @@ class HubThread:
         assert not self._thread.is_alive()
 
 
-class Listener:
-    """A RemoteDispatcher in a thread, and what it has heard."""
-
-    def __init__(self, address: str, **options) -> None:
-        self.documents: list[tuple[str, dict]] = []
-        self.error: BaseException | None = None
-        self.dispatcher = RemoteDispatcher(address, **options)
-        self.dispatcher.subscribe(lambda name, doc: self.documents.append((name, doc)))
-        self._thread = threading.Thread(target=self._run, name="listener")
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.dispatcher.start()
-        except BaseException as error:  # noqa: BLE001  # the test looks at it
-            self.error = error
-
-    def join(self) -> None:
-        """Wait until the dispatcher has ended by itself."""
-        self._thread.join(TIMEOUT)
-        assert not self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End the dispatcher."""
-        self.dispatcher.stop()
-        self.join()
-
-
 @pytest.fixture
 def make_run() -> RunMaker:
     """Make the documents of a run: ``make_run(events, **start)``."""
@@ -128,34 +99,6 @@ def make_hub(tmp_path) -> Iterator[Callable[..., HubThread]]:
 def hub(make_hub) -> HubThread:
     """A hub with an empty journal."""
     return make_hub()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[..., Listener]]:
-    """Start a RemoteDispatcher that collects; ready when this returns, if it starts at ``new``."""
-    listeners: list[Listener] = []
-
-    def start(address: str, *, wait: bool = True, **options) -> Listener:
-        listeners.append(Listener(address, **options))
-        assert not wait or listeners[-1].dispatcher.wait_ready(TIMEOUT)
-        return listeners[-1]
-
-    yield start
-    for listener in listeners:
-        listener.stop()
-
-
-@pytest.fixture
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Wait until a condition holds."""
-
-    def wait(condition: Callable[[], bool], timeout: float = TIMEOUT) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            time.sleep(0.005)
-
-    return wait
 
 
 @pytest.fixture

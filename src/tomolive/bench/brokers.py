@@ -1,5 +1,6 @@
 """Brokers as processes that can be killed and started again: for the benchmark and the tests of engines."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from tomolive.errors import TomoliveError
 
 _START_SECONDS = 60.0
+_END_SECONDS = 30.0
 
 
 class AbsentError(TomoliveError):
@@ -24,11 +26,15 @@ class Broker(ABC):
 
     name: str
     keeps = True
-    """Whether it still has its documents after SIGKILL."""
+    """Whether it still has its documents after it was ended."""
     most_documents = 1_000_000
     """Of 0.6 kB, that it can be given at once."""
     takes_big = True
     """Whether documents of several megabytes get through."""
+    end_signal = signal.SIGKILL
+    """What ends it when it is to die: SIGKILL, unless it keeps its documents only when it ends cleanly."""
+    required = True
+    """Whether continuous integration has it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,10 +79,14 @@ class Broker(ABC):
         return True
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """End it."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.send_signal(self.end_signal)
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
     @property
     def is_running(self) -> bool:
@@ -145,14 +155,11 @@ class NatsBroker(Broker):
         return [server, "-c", str(configuration)]
 
 
-class KafkaMock(Broker):
-    """librdkafka's mock cluster, which comes with the client: the protocol, for little data."""
+class KafkaBroker(Broker):
+    """Whatever speaks Kafka's protocol."""
 
-    name = "kafka-mock"
-    keeps = False
     takes_big = False
-    most_documents = 4_000
-    _options = "?largest=1000000"  # it cannot be asked
+    _options = ""
 
     @property
     def address(self) -> str:
@@ -162,6 +169,15 @@ class KafkaMock(Broker):
     def place(self, name: str) -> str:
         """Return the address of a topic of that name."""
         return f"kafka://127.0.0.1:{self.port}/{name}{self._options}"
+
+
+class KafkaMock(KafkaBroker):
+    """librdkafka's mock cluster, which comes with the client: the protocol, for little data."""
+
+    name = "kafka-mock"
+    keeps = False
+    most_documents = 4_000
+    _options = "?largest=1000000"  # it cannot be asked
 
     def command(self) -> list[str]:
         """Return what starts it; it chooses its port by itself."""
@@ -175,7 +191,30 @@ class KafkaMock(Broker):
         return told.exists() and super().answers()
 
 
-ENGINES: dict[str, type[Broker]] = {"hub": HubBroker, "nats": NatsBroker, "kafka-mock": KafkaMock}
+class NoidaBroker(KafkaBroker):
+    """noida-db, a Kafka broker in one binary, on PyPI; it saves its data when it ends cleanly."""
+
+    name = "kafka"
+    version = "0.2.3"
+    end_signal = signal.SIGTERM
+    required = False
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        package = importlib.util.find_spec("noida_db")
+        if package is None or package.origin is None:
+            raise AbsentError(f"noida-db is not installed: pip install noida-db=={self.version}")
+        server = Path(package.origin).with_name("noida-db")  # its command would not pass a signal on
+        port, folder = str(self.port), str(self.folder)
+        return [str(server), "start", "--only", "kafka", "--kafka-port", port, "--data-dir", folder]
+
+
+ENGINES: dict[str, type[Broker]] = {
+    "hub": HubBroker,
+    "nats": NatsBroker,
+    "kafka": NoidaBroker,
+    "kafka-mock": KafkaMock,
+}
 
 
 def free_port() -> int:

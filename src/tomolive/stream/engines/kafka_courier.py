@@ -15,6 +15,7 @@ from tomolive.stream.engines.kafka_link import (
     Topic,
     Trouble,
     UnavailableError,
+    answers,
     client_of,
     identity,
     partition_of,
@@ -99,8 +100,10 @@ class _Session:
                 continue
             batch = spool.read(following, min(room, _BATCH_DOCUMENTS), _BATCH_BYTES)
             if batch.count:
-                for document in vetting.documents(batch.data):
-                    self._produce(producer, partition, publisher, document, limit)
+                # After a broker has forgotten what it had, an idempotent producer takes no more.
+                with answers(self._target, self._trouble):
+                    for document in vetting.documents(batch.data):
+                        self._produce(producer, partition, publisher, document, limit)
                 following = self._done_to = batch.first + batch.count
             elif self._count:
                 producer.poll(_IDLE_SECONDS)
