@@ -112,6 +112,16 @@ class CorrectionSettings(Section):
     binning: Literal[1, 2, 4, 8] = Field(
         default=1, description="pixels a side that are averaged before anything else"
     )
+    least_beam: float = Field(
+        default=0.05, ge=0, lt=1,
+        description="a projection darker than this part of the usual one saw no beam, and is left out of "
+        "slices and volumes; 0: none is",
+    )  # fmt: skip
+    half_acquisition: bool | None = Field(
+        default=None,
+        description="whether slices are widened about an axis near the detector's edge; "
+        "default: where a whole turn and the centre show it",
+    )
 
 
 class QualitySettings(Section):

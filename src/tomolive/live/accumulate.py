@@ -88,7 +88,7 @@ class SliceAccumulator:
         self._centring = Centring(columns, center, provisional)
         store = store if store is not None else ProjectionStore()
         self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
-        self._angles = np.empty(0)
+        self._all_angles = self._angles = np.empty(0)
         self._numbers: set[int] = set()
         self.duplicates = 0
         """Projections that came again and were left out."""
@@ -177,11 +177,20 @@ class SliceAccumulator:
             return
         self._check_type(projections.dtype)
         self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
-        self._angles = np.concatenate([self._angles, radians[fresh]])
-        if self._field is None:
+        self._all_angles = np.concatenate([self._all_angles, radians[fresh]])
+        self._angles = self._all_angles[self._projections.used]
+        if self._field is None or not self.received:
             return
         if not (estimate and self.recentre()):
             self._drawing.draw_new(self._angles, self.center)
+
+    def leave_out(self, numbers: npt.NDArray[np.integer]) -> None:
+        """Have slices hold all projections but those with these numbers, also of those to come."""
+        if self._projections.leave_out(numbers):
+            self._angles = self._all_angles[self._projections.used]
+            self._centring.reconsider()
+            self._centring.from_pair(self._projections, self._angles)
+            self._redraw()
 
     def recentre(self) -> bool:
         """Estimate the centre from the best opposite pair; return whether it moved, and slices with it."""
@@ -340,7 +349,7 @@ class SliceAccumulator:
 
     @property
     def angles(self) -> npt.NDArray[np.float64]:
-        """Of the projections, radians, in order of arrival."""
+        """Of the projections that are used, radians, in order of arrival."""
         return self._angles
 
     @property
@@ -350,7 +359,7 @@ class SliceAccumulator:
 
     @property
     def received(self) -> int:
-        """Projections that are kept."""
+        """Projections that are used."""
         return len(self._projections)
 
     @property
@@ -415,17 +424,18 @@ class SliceAccumulator:
             average = self._part.averaged if self._part else averaged
             field, assumed = average(*self._references, corrections, first)
         before = self.volume_shape
-        self._projections.set_up(field, corrections, filter_, self._axis())
+        self._projections.set_up(field, corrections, filter_, self._axis(corrections))
         self._field, self._assumed = field, assumed
         if before != self.volume_shape:
             self._planes.fit(self.volume_shape, corrections.binning)
 
-    def _axis(self) -> float | None:
+    def _axis(self, corrections: CorrectionSettings) -> float | None:
         """Return the centre about which a half acquisition is widened; None if the scan is none."""
         turn = self._turn
         if turn is None and self._angles.size:
             turn = float(np.degrees(np.ptp(self._angles)))
-        wide = turn is not None and is_half_acquisition(self.center, self._columns, turn)
+        said = corrections.half_acquisition
+        wide = turn is not None and is_half_acquisition(self.center, self._columns, turn, said)
         return self.center if wide else None
 
     # -- drawing ---------------------------------------------------------------------------------------

@@ -76,6 +76,10 @@ class Centring:
         self.source = "provisional: that of before, until it can be estimated"
         self._deviation = None
 
+    def reconsider(self) -> None:
+        """Estimate the centre again from the next pair: one of the last was of no use."""
+        self._deviation = None
+
     def take(self, found: Found | None, *, early: bool = False) -> bool:
         """Take what was found, unless a better one is known by now; return whether it moved."""
         if early and found is not None:

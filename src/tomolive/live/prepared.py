@@ -62,8 +62,10 @@ class PreparedProjections:
     ----------
     rows, columns : int
         Shape of a projection after binning and widening: those of the volume.
+    used : numpy.ndarray
+        Which of all that were kept these are, (n,): those that are not left out.
     numbers : numpy.ndarray
-        Numbers of the projections within the scan, (n,).
+        Their numbers within the scan, (n,).
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class PreparedProjections:
         self._shape, self._part = (rows, columns), part
         self.rows, self.columns = rows, columns
         self._store, self._threads = store, threads
-        self.numbers = np.empty(0, np.intp)
+        self._all_numbers = self.numbers = self.used = np.empty(0, np.intp)
+        self._left_out = np.empty(0, np.intp)
         self.filter = "ramp"
         self.corrections = PLAIN
         self._field: AnyField | None = None
@@ -88,7 +91,7 @@ class PreparedProjections:
         self._room = self._all_room = int(filtered_mb * 2**20)
 
     def __len__(self) -> int:
-        return len(self._store)
+        return len(self.used)
 
     @property
     def ready(self) -> bool:
@@ -118,16 +121,33 @@ class PreparedProjections:
     def append(self, frames: npt.NDArray[np.generic], numbers: Sequence[int] | npt.NDArray) -> None:
         """Keep raw projections (n, rows, columns)."""
         self._store.append(frames)
-        self.numbers = np.concatenate([self.numbers, np.asarray(numbers, np.intp)])
+        self._all_numbers = np.concatenate([self._all_numbers, np.asarray(numbers, np.intp)])
+        self._select()
+
+    def leave_out(self, numbers: npt.NDArray[np.integer]) -> bool:
+        """Use all projections but those with these numbers, also of those to come; whether that is new.
+
+        They stay where they are kept, and may be used again.
+        """
+        before, self._left_out = self.used, numbers.astype(np.intp)
+        self._select()
+        if np.array_equal(before, self.used):
+            return False
+        self._forget()
+        return True
+
+    def _select(self) -> None:
+        self.used = np.flatnonzero(~np.isin(self._all_numbers, self._left_out))
+        self.numbers = self._all_numbers[self.used]
 
     def first_counts(self) -> npt.NDArray[np.generic]:
         """Return the counts of the first projection, (rows, columns)."""
-        return self._store.take(np.arange(1))[0]
+        return self._store.take(self.used[:1])[0]
 
     def counts_of(self, number: int) -> npt.NDArray[np.generic] | None:
         """Return the counts of the projection with this number within the scan; None if it is not there."""
         found = np.flatnonzero(self.numbers == number)
-        return self._store.take(found[:1])[0] if len(found) else None
+        return self._store.take(self.used[found[:1]])[0] if len(found) else None
 
     def set_up(
         self, field: AnyField | None, corrections: CorrectionSettings, filter_name: str, axis: float | None
@@ -149,6 +169,9 @@ class PreparedProjections:
         self.filter, self._axis = check_filter(filter_name), axis
         self.rows, columns = binned_shape(self._shape, corrections.binning)
         self.columns = self._widened(np.zeros((1, columns), np.float32)).shape[-1]
+        self._forget()
+
+    def _forget(self) -> None:
         self._kept.clear()
         self._room = self._all_room
 
@@ -174,7 +197,7 @@ class PreparedProjections:
         taken = slice(0, all_rows)
         if around is not None:
             taken = slice(max(0, first - around), min(all_rows, last + around))
-        raw = self._store.take(indices, slice(taken.start * binning, taken.stop * binning))
+        raw = self._store.take(self.used[indices], slice(taken.start * binning, taken.stop * binning))
         found = correct_projections(
             raw, self._field.part(taken), self.corrections, times=times, threads=self._threads,
             join=partial(part.join, rows=taken) if part and part.is_joined else None,
@@ -241,10 +264,10 @@ class PreparedProjections:
     def _preparation(self, indices: Indices) -> Callable[..., Floats]:
         """Return what makes a band of some projections, from its rows and where to write it."""
         field = self._field
-        plain = self.corrections.model_copy(update={"rings": "none"}) == PLAIN
-        part = self._part
+        part, more = self._part, self.corrections
+        plain = not more.zingers and more.paganin is None and more.binning == 1
         if plain and isinstance(field, FlatField) and self._axis is None and not (part and part.is_joined):
-            raw, above = self._store.take(indices), part.above if part else 0
+            raw, above = self._store.take(self.used[indices]), part.above if part else 0
             return lambda rows, out=None: correct_and_filter(
                 raw, field, (rows[0] + above, rows[1] + above), self.filter, out=out
             )

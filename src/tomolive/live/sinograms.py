@@ -19,6 +19,7 @@ class Sinograms:
         self._slices = slices
         self._rows: dict[int, list[Pixels]] = {}
         self._made_with: object = None
+        self._numbers = np.empty(0, np.intp)
 
     def keep(self, rows: set[int]) -> None:
         """Forget all rows but these."""
@@ -33,7 +34,8 @@ class Sinograms:
         if not projections.ready or not 0 <= row < projections.rows:
             return None
         made_with = (self._slices.field, projections.corrections)
-        if made_with != self._made_with:
+        before, self._numbers = self._numbers, projections.numbers
+        if made_with != self._made_with or not np.array_equal(before, self._numbers[: len(before)]):
             self._rows.clear()
             self._made_with = made_with
         parts = self._rows.setdefault(row, [])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tomolive import __version__
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.beam import ranges_of, without_beam_in_words
 from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
 from tomolive.live.part import Part
@@ -91,6 +92,8 @@ class Tomogram:
         self._unfinished = False
         self._center_by = ""
         self._trends = Trends(settings.quality)
+        self.without_beam = np.empty(0, np.int64)
+        """Numbers of the projections that are left out."""
 
     # -- what comes in --------------------------------------------------------------------------------------
 
@@ -110,6 +113,8 @@ class Tomogram:
             return
         self._apply_references()
         numbers = np.arange(batch.first, batch.first + len(batch.array))
+        self._trends.add(batch.first, batch.array)
+        self._leave_out()
         first = self._slices.received == 0
         self._slices.add(batch.array, batch.angles, numbers, estimate=False)
         if first and self._field is None:
@@ -117,7 +122,6 @@ class Tomogram:
             self._references_changed = True
             self._apply_references()
         self._newest = (batch.first + len(batch.array) - 1, batch.array[-1].copy())
-        self._trends.add(batch.first, batch.array)
         self._unfinished = True
 
     def recentre(self) -> bool:
@@ -139,7 +143,13 @@ class Tomogram:
                 self._slices.set_references(darks, flats[0] if flats else None)
             self._field = flat_field(np.concatenate(flats), darks) if flats else None
             self._trends.set_references(self._field, flats, times)
+        self._leave_out()
         self._unfinished = True
+
+    def _leave_out(self) -> None:
+        """Leave projections that saw no beam out of the slices."""
+        self.without_beam = self._trends.without_beam(self.corrections.least_beam)
+        self._slices.leave_out(self.without_beam)
 
     def _apply_tile_references(self, references: TileReferences, runs: tuple[str, ...]) -> None:
         assert self._part is not None  # noqa: S101  of a field
@@ -192,6 +202,7 @@ class Tomogram:
             self._center_by = ""
         if wish.center is not None or wish.filter is not None or wish.corrections is not None:
             self._slices.restart(wish.center, wish.filter, wish.corrections)
+            self._leave_out()
         if wish.center is not None:
             self._center_by = f"set by {wish.who}" if wish.who else "set on the page"
         if wish.plane in SLICES and wish.position is not None:
@@ -257,7 +268,7 @@ class Tomogram:
     @property
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""
-        return list(self._slices.notes)
+        return [*without_beam_in_words(self.without_beam), *self._slices.notes]
 
     def trends(self, *, now: bool = False) -> tuple[Trend, ...]:
         """Return what tells whether the scan is worth going on with; unless ``now``, of a moment ago."""
@@ -356,6 +367,7 @@ def summarize(
             "announced": len(scan.announced),
             "received": len(scan.received),
             "missing": [list(r) for r in scan.missing],
+            "without_beam": [list(r) for r in ranges_of(tomogram.without_beam)] if tomogram else [],
         },
         "darks": scan.darks,
         "flats": scan.flats,

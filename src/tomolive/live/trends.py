@@ -87,6 +87,10 @@ class Trends:
             self._saturated += quality.saturated_fraction(some).tolist()
         self._news = True
 
+    def without_beam(self, least: float) -> npt.NDArray[np.int64]:
+        """Return the numbers of the projections darker than ``least`` times the usual one."""
+        return self._brightness.without_beam(self._field, least)
+
     def set_references(
         self, field: FlatField | None, flats: Sequence[npt.NDArray[np.float64]], times: Sequence[float]
     ) -> None:

@@ -19,8 +19,13 @@ _OFF_AXIS = 0.25
 """A whole turn with the axis nearer to an edge than this part of the columns is a half acquisition."""
 
 
-def is_half_acquisition(center: float, columns: int, turn: float) -> bool:
-    """Whether a scan that turns through ``turn`` degrees about this column is to be widened."""
+def is_half_acquisition(center: float, columns: int, turn: float, said: bool | None = None) -> bool:
+    """Whether a scan that turns through ``turn`` degrees about this column is to be widened.
+
+    ``said`` is what somebody who knows says of it; None: nobody does.
+    """
+    if said is not None:
+        return said
     short = min(center, columns - 1 - center)
     return turn >= _WHOLE_TURN_DEG and LEAST_OVERLAP <= short < _OFF_AXIS * columns
 
