@@ -31,13 +31,23 @@ def test_the_mean_is_kept_not_the_frames():
 
 
 def test_flats_taken_later_are_kept_apart():
-    """Those that come before enough projections have come belong together; later ones are told by when."""
+    """Those that few projections part belong together; in whichever order they come, times increase."""
     references = References()
-    for at, level in ((0, 100.0), (3, 200.0), (50, 400.0)):
-        references.add(Batch("flat", "a", 0, np.full((2, 4, 5), level), None), at, apart=10)
+    for after, level in ((50, 400.0), (0, 100.0), (3, 200.0)):
+        references.add(Batch("flat", "a", 0, np.full((2, 4, 5), level), None, after))
     flats, times = references.flats(["a"])
     assert times == [0.0, 50.0]
     assert [float(frame.mean()) for frame in flats] == [150.0, 400.0]
+
+
+def test_flats_of_another_run_are_averaged():
+    """When they were taken counts the projections of that run, which says nothing of this one."""
+    references = References()
+    for after, level in ((0, 100.0), (50, 400.0)):
+        references.add(Batch("flat", "other", 0, np.full((2, 4, 5), level), None, after))
+    flats, times = references.flats(["this", "other"])
+    assert times == [0.0]
+    assert [float(frame.mean()) for frame in flats] == [250.0]
 
 
 def test_runs_long_past_are_forgotten():

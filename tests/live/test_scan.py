@@ -305,3 +305,33 @@ def test_an_event_that_makes_no_sense(scans, reader):
     assert "not understood" in notes(out)
     assert reader.scan(run.uid).state == "failed"
     assert reader.scan(other.uid).state == "waiting"
+
+
+@pytest.mark.parametrize("block", [1, 10, 91])
+def test_flats_between_projections_of_one_stream(scans, reader, block):
+    """After which projection they were taken does not depend on how many frames come at once."""
+    kinds = np.repeat([2.0, 1, 0, 1, 0, 1], [2, 3, 40, 3, 40, 3])
+    run = scans.Run(plan_name="nxtomo", num_projections=80)
+    keys = {"camera": scans.image, "image_key": scans.file_scalar, "rotation_angle": scans.file_scalar}
+    out = scans.feed(reader, run.start, run.descriptor("primary", **keys), *map(run.resource, keys))
+    for first in range(0, len(kinds), block):
+        last = min(first + block, len(kinds))
+        out += scans.feed(
+            reader,
+            *(run.datum("primary", key, first, last) for key in keys),
+            run.frames("primary", "image_key", first, kinds[first:last]),
+            run.frames("primary", "rotation_angle", first, 2.0 * np.arange(first, last)),
+            run.images("primary", "camera", first, last),
+        )
+    assert {batch.after for batch in batches(out, "dark")} == {0}
+    assert {batch.after for batch in batches(out, "flat")} == {0, 45, 88}
+    assert numbers(out)[39:41] == [44, 48]
+
+
+def test_flats_after_projections_whose_images_are_late(scans, reader):
+    """The documents tell the order in which frames were taken, not the files in which they are found."""
+    run, opening = fly(scans)
+    scans.feed(reader, *opening[:6], run.datum("flats", "camera", 0, 2), *announced(run, 0, 8))
+    out = scans.feed(reader, run.datum("flats", "camera", 2, 4), run.images("flats", "camera", 0, 4))
+    found = [(batch.first, len(batch.array), batch.after) for batch in batches(out, "flat")]
+    assert found == [(0, 2, 0), (2, 2, 8)]

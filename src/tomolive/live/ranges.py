@@ -29,6 +29,14 @@ class Ranges:
         """One past the largest number; 0 for the empty set."""
         return self._ranges[-1][1] if self._ranges else 0
 
+    def end_before(self, number: int) -> int:
+        """Return one past the largest number below ``number``; 0 if there is none.
+
+        >>> Ranges([(0, 4), (6, 9)]).end_before(5)
+        4
+        """
+        return max((min(last, number) for first, last in self._ranges if first < number), default=0)
+
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return the parts of ``[first, last)`` that are not in the set."""
         gaps = []

@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 import time
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,10 @@ _GIVE_UP_S = 60.0
 """Without a document or a frame for so long, what came of an earlier run is all."""
 _MEMORY = 1 << 28
 """Bytes of its darks, and of its flats; beyond it they lie in a file until they are averaged."""
+_LEAST_APART, _PARTS = 10, 20
+"""Projections, and part of all of them, that lie at least between flats of different times."""
 
 Stack = npt.NDArray[np.float64]
-
-
-def least_apart(planned: int | None) -> int:
-    """Return how many projections lie at least between flats that were taken at different times."""
-    return max(10, (planned or 0) // 20)
 
 
 class _Sum:
@@ -56,8 +54,12 @@ class _Sum:
             self._count += known
             self.count += 1
 
-    def mean(self) -> Stack:
-        return np.divide(self._sum, self._count, out=np.full_like(self._sum, np.nan), where=self._count > 0)
+    @staticmethod
+    def mean(totals: Sequence["_Sum"]) -> Stack:
+        """Return the mean (1, rows, columns) of all that was added to ``totals``."""
+        total, count = sum(one._sum for one in totals), sum(one._count for one in totals)
+        mean = np.full((1, *totals[0].shape), np.nan)
+        return np.divide(total, count, out=mean, where=count > 0)
 
 
 @dataclass
@@ -65,9 +67,21 @@ class _Taken:
     """Flats that were taken together."""
 
     first: int
-    """How many projections had come before the first of them."""
+    """The number after the last projection before the first of them."""
     last: int
+    """Likewise of the last of them."""
     total: _Sum
+
+
+def _taken_with(flats: list[_Taken], batch: Batch, apart: int) -> _Sum:
+    """Return what a batch of flats is added to; in whichever order they come, times increase."""
+    for taken in flats:
+        if taken.first - apart < batch.after < taken.last + apart:
+            taken.first, taken.last = min(taken.first, batch.after), max(taken.last, batch.after)
+            return taken.total
+    total = _Sum(flats[0].total.shape if flats else batch.array.shape[1:])
+    insort(flats, _Taken(batch.after, batch.after, total), key=lambda taken: taken.first)
+    return total
 
 
 class References:
@@ -83,15 +97,15 @@ class References:
     def __contains__(self, run_uid: str) -> bool:
         return run_uid in self._darks
 
-    def add(self, batch: Batch, at: int = 0, apart: int = 1) -> None:
+    def add(self, batch: Batch, planned: int | None = None) -> None:
         """Take a batch of darks or flats.
+
+        Flats were taken at different times if a twentieth of all projections lies between, and at least ten.
 
         Parameters
         ----------
-        at
-            How many projections of the run had come before.
-        apart
-            Flats between which fewer projections have come were taken together.
+        planned
+            How many projections the run will have, if that is known.
 
         Raises
         ------
@@ -103,11 +117,8 @@ class References:
         flats = self._flats.setdefault(batch.run_uid, [])
         if batch.kind == "dark":
             total = self._darks[batch.run_uid] = known or _Sum(shape)
-        elif flats and at - flats[-1].last < apart:
-            flats[-1].last, total = at, flats[-1].total
         else:
-            before = flats[0].total.shape if flats else shape
-            flats.append(_Taken(at, at, total := _Sum(before)))
+            total = _taken_with(flats, batch, max(_LEAST_APART, (planned or 0) // _PARTS))
         total.add(batch.array)
         self._darks.move_to_end(batch.run_uid)
         while len(self._darks) > RUNS_KEPT:
@@ -122,16 +133,19 @@ class References:
     def dark(self, run_uids: Iterable[str]) -> Stack | None:
         """Return the mean dark (1, rows, columns) of the first of ``run_uids`` that has any."""
         found = (self._darks.get(uid) for uid in run_uids)
-        return next((total.mean()[np.newaxis] for total in found if total), None)
+        return next((_Sum.mean([total]) for total in found if total), None)
 
     def flats(self, run_uids: Iterable[str]) -> tuple[list[Stack], list[float]]:
         """Return mean flats (1, rows, columns) of the first of ``run_uids`` that has any, and their times.
 
-        A time is the number of projections that had come before.
+        The first of ``run_uids`` is the scan itself; a time is a number of its projections (`Batch.after`).
+        Of another run all flats are averaged, for its clock is another one.
         """
-        for uid in run_uids:
+        for number, uid in enumerate(run_uids):
             if taken := [flats for flats in self._flats.get(uid, ()) if flats.total.count]:
-                return [f.total.mean()[np.newaxis] for f in taken], [float(f.first) for f in taken]
+                if number:
+                    return [_Sum.mean([flats.total for flats in taken])], [0.0]
+                return [_Sum.mean([f.total]) for f in taken], [float(f.first) for f in taken]
         return [], []
 
 
@@ -186,11 +200,18 @@ class EarlierRuns:
         Returns a dispatcher that begins at the run with the given uid.
     rules
         As the live reconstruction has them.
+    camera
+        Data key of the camera whose darks and flats are wanted; None: the one that rules or documents name.
     """
 
-    def __init__(self, connect: Callable[[str], Dispatcher], rules: Sequence[Rules] | None = None) -> None:
+    def __init__(
+        self,
+        connect: Callable[[str], Dispatcher],
+        rules: Sequence[Rules] | None = None,
+        camera: str | None = None,
+    ) -> None:
         self._connect = connect
-        self._rules = rules
+        self._rules, self._camera = rules, camera
         self._found: queue.SimpleQueue[Output] = queue.SimpleQueue()
         self._under_way: set[str] = set()
 
@@ -225,7 +246,7 @@ class EarlierRuns:
 
     def _read(self, run_uid: str) -> list[Output]:
         """Read one run up to its stop document, or as far as it comes."""
-        reader = ScanReader(self._rules)
+        reader = ScanReader(self._rules, camera=self._camera)
         dispatcher = self._connect(run_uid)
         found: dict[Kind, Gathering] = {"dark": Gathering(_MEMORY), "flat": Gathering(_MEMORY)}
         newest = time.monotonic()

@@ -37,6 +37,8 @@ class Batch:
     """(n, rows, columns), as they are in the file."""
     angles: npt.NDArray[np.float64] | None
     """(n,), radians; only projections have angles, and none if the scan does not tell them."""
+    after: int = 0
+    """Of darks and flats: the number that follows the last projection before them; 0 before the first."""
 
 
 @dataclass(frozen=True)

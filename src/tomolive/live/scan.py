@@ -319,6 +319,8 @@ class ScanReader:
         for a, b in stream.announce(first, last):
             if stream.kind in (None, "projection"):
                 scan.announced.add(stream.base + a, stream.base + b)
+            else:
+                stream.came_after(a, scan.announced.end)
 
     def _paired(self, scan: Scan, stream: ImageStream, why: str = "they have no angle") -> list[Output]:
         stream.ask_monitor()
@@ -332,7 +334,11 @@ class ScanReader:
         stream.received.add(paired.first, paired.first + count)
         stream.missing.discard(paired.first, paired.first + count)
         if stream.kind:
-            return [self._batch(scan, stream, stream.kind, paired, 0, count)]
+            first = paired.first
+            return [
+                self._batch(scan, stream, stream.kind, paired, a - first, b - first, after)
+                for a, b, after in stream.pieces(first, first + count)
+            ]
         rules = scan.rules.frame_kinds
         kinds: list[Kind | None] = [
             rules.values.get(int(value)) if rules else None for value in paired.numbers["kind"]
@@ -340,16 +346,18 @@ class ScanReader:
         out: list[Output] = []
         edges = [0, *(i for i in range(1, count) if kinds[i] != kinds[i - 1]), count]
         for a, b in pairwise(edges):
-            kind = kinds[a]
+            kind, number = kinds[a], stream.base + paired.first
             if kind != "projection":
-                number = stream.base + paired.first
                 scan.announced.discard(number + a, number + b)
                 scan.missing.discard(number + a, number + b)
             if kind:
-                out.append(self._batch(scan, stream, kind, paired, a, b))
+                after = scan.received.end_before(number + a)
+                out.append(self._batch(scan, stream, kind, paired, a, b, after))
         return out
 
-    def _batch(self, scan: Scan, stream: ImageStream, kind: Kind, paired: Paired, a: int, b: int) -> Batch:
+    def _batch(
+        self, scan: Scan, stream: ImageStream, kind: Kind, paired: Paired, a: int, b: int, after: int
+    ) -> Batch:
         angles = None
         first = paired.first + a
         scan.received_frames(kind, b - a)
@@ -362,7 +370,7 @@ class ScanReader:
                 degrees = np.rad2deg(angles)
                 scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
                 scan.angle_last = float(degrees[-1])
-        return Batch(kind, scan.run_uid, first, paired.array[a:b], angles)
+        return Batch(kind, scan.run_uid, first, paired.array[a:b], angles, after)
 
     def _lose(
         self, scan: Scan, stream: ImageStream, ranges: Iterable[tuple[int, int]], why: str

@@ -1,6 +1,7 @@
 """One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -125,6 +126,8 @@ class ImageStream:
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
         needed = [name for name, needs in (("kind", kind_column), ("angle", angles)) if needs]
         self.pairing = Pairing(needed, limit_bytes)
+        self._after: list[tuple[int, int]] = []
+        """First frame of what was announced together, and the number after the projection before it."""
         self._planned: int | None = None
         if angles and angles.planned is not None:
             self.pairing.add_numbers("angle", 0, angles.planned)
@@ -147,6 +150,18 @@ class ImageStream:
         if self._planned is not None and last > self._planned:
             self.pairing.give_up(max(first, self._planned), last)
         return self.announced.add(first, last)
+
+    def came_after(self, first: int, number: int) -> None:
+        """Note what was announced before the frames from ``first`` on: all projections below ``number``."""
+        insort(self._after, (first, number))
+
+    def pieces(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        """Cut ``[first, last)`` where projections were announced between: (first, last, see `came_after`)."""
+        cuts = [(a, number) for a, number in self._after if first < a < last]
+        before = max((mark for mark in self._after if mark[0] <= first), default=(0, 0))
+        starts = [(first, before[1]), *cuts]
+        ends = [*(a for a, _ in cuts), last]
+        return [(a, b, number) for (a, number), b in zip(starts, ends, strict=True)]
 
     def add_numbers(self, column: Column, first: int, values: npt.ArrayLike) -> None:
         """Add what ``column`` says of the frames from event ``first // column.per_event`` on."""

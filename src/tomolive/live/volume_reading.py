@@ -18,7 +18,7 @@ from tomolive.config import CorrectionSettings, FilesSettings
 from tomolive.errors import ReconstructionError, ScanError
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
-from tomolive.live.references import References, least_apart
+from tomolive.live.references import References
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Scan
 from tomolive.live.scan import ScanReader
@@ -144,8 +144,7 @@ def _read_references(
                 _keep(notes, out)
                 continue
             of = reader.scan(out.run_uid)
-            # as the live reconstruction tells flats of several times apart; all that is announced has come
-            found.add(out, len(of.announced) if of else 0, least_apart(of.planned if of else None))
+            found.add(out, of.planned if of else None)
     return found, notes
 
 

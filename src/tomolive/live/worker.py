@@ -27,7 +27,7 @@ from tomolive.live.granting import Granting
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
-from tomolive.live.references import Dispatcher, EarlierRuns, References, least_apart
+from tomolive.live.references import Dispatcher, EarlierRuns, References
 from tomolive.live.result_documents import Emit
 from tomolive.live.results import Results
 from tomolive.live.rules import Rules
@@ -286,10 +286,9 @@ class LiveReconstruction:
 
     def _take_reference(self, batch: Batch) -> None:
         watched = self._scans.open.get(batch.run_uid)
-        came = len(watched.scan.received) if watched else 0
         planned = watched.scan.planned if watched else None
         try:
-            self._references.add(batch, came, least_apart(planned))
+            self._references.add(batch, planned)
         except TomoliveError as error:
             self._tell(Note(batch.run_uid, f"{batch.kind}s cannot be used: {error}"))
             return

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
 from tomolive.live.accumulate import SliceAccumulator
-from tomolive.live.references import EarlierRuns, References, least_apart
+from tomolive.live.references import EarlierRuns, References
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Output, Scan
 from tomolive.live.scan import ScanReader
@@ -226,7 +226,7 @@ class Work:
 
     def _add(self, batch: Batch, scan: Scan) -> None:
         first, last = self.share.rows
-        batch = Batch(batch.kind, batch.run_uid, batch.first, batch.array[:, first:last], batch.angles)
+        batch = replace(batch, array=batch.array[:, first:last])
         if batch.kind != "projection":
             self._add_reference(batch, scan)
         elif batch.angles is None:
@@ -242,9 +242,8 @@ class Work:
             self._correct(scan.references)
 
     def _add_reference(self, batch: Batch, scan: Scan) -> None:
-        came = len(scan.received) if batch.run_uid == scan.run_uid else 0
         try:
-            self._references.add(batch, came, least_apart(scan.planned))
+            self._references.add(batch, scan.planned)
         except ReconstructionError as error:
             self._notes.append(f"{batch.kind}s cannot be used: {error}")
         else:
