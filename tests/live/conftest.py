@@ -288,7 +288,9 @@ class RecordedScan:
 
     CENTER_PART = 0.48
 
-    def __init__(self, folder, rows=40, columns=96, angles=None, pixel_um=1.0, flats=3, lost=(), **start):
+    def __init__(
+        self, folder, rows=40, columns=96, angles=None, pixel_um=1.0, flats=3, lost=(), unlit=(), **start
+    ):
         from tomolive.acquire.phantom import porous_sample
 
         self.folder, self.rows, self.columns, self.pixel_um = folder, rows, columns, pixel_um
@@ -297,9 +299,9 @@ class RecordedScan:
         self.phantom = porous_sample(rows, columns, self.center)
         self.uid = f"{uuid.uuid4()}"
         self.documents = []
-        self._write(flats, set(lost), start)
+        self._write(flats, set(lost), list(unlit), start)
 
-    def _write(self, flats, lost, start):
+    def _write(self, flats, lost, unlit, start):
         rng = np.random.default_rng(0)
         stack = np.stack(
             [
@@ -308,6 +310,7 @@ class RecordedScan:
             ]
         )
         counts = 100 + 30000 * np.exp(-stack)
+        counts[unlit] = 150
         size = (self.rows, self.columns)
         references = [np.full((2, *size), 100), np.full((flats, *size), 30100)]
         frames = np.concatenate([*references, rng.normal(counts, 20)])

@@ -83,7 +83,11 @@ def test_a_centre_change_can_make_a_half_acquisition():
     slices.restart(center=10.0)
     assert slices.volume_shape[1] > COLUMNS
     assert slices.slices()["xy"].shape == slices.volume_shape[1:]
-    slices.restart(center=31.5)
+    slices.restart(corrections=CorrectionSettings(half_acquisition=False))
+    assert slices.slices()["xy"].shape == (COLUMNS, COLUMNS)
+    slices.restart(center=22.0, corrections=CorrectionSettings(half_acquisition=True))
+    assert slices.volume_shape[1] == 2 * COLUMNS - 1 - 2 * 22
+    slices.restart(center=31.5, corrections=CorrectionSettings())
     assert slices.slices()["xy"].shape == (COLUMNS, COLUMNS)
 
 

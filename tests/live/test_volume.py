@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -139,6 +140,35 @@ def test_projections_that_are_missing_are_named(recorded_scan, tmp_path):
     result = make_volume(request_of(scan, tmp_path / "out"))
     assert result.about["frames"]["missing"] == [[50, 100]]
     assert result.about["frames"]["used"] == 71
+
+
+def test_projections_without_beam_are_left_out(recorded_scan, tmp_path):
+    """A volume is made of the frames that saw the beam, as live slices are, and names the others."""
+    scan = recorded_scan(rows=16, columns=64, unlit=[7, 60, 61, 120])
+    request = request_of(scan, tmp_path / "out", center=31.0)
+    result = make_volume(request)
+    with h5py.File(scan.file) as file:
+        frames = file["entry/data/data"][:]
+    used = np.delete(np.arange(121), [7, 60, 61, 120])
+    sinograms = normalize(frames[5:][used], frames[2:5], frames[:2]).transpose(1, 0, 2)
+    expected = reconstruct(sinograms, np.deg2rad(scan.angles[used]), 31.0) * 1e4
+    np.testing.assert_allclose(values(result.path), expected, atol=1e-4 * expected.max())
+    about = result.about["frames"]
+    assert (about["used"], about["missing"]) == (117, [])
+    assert about["without_beam"] == [[7, 8], [60, 62], [120, 121]]
+    assert "Projections 7, 60 to 61, 120 saw no beam, and are left out." in result.about["notes"]
+    everything = make_volume(replace(request, corrections=CorrectionSettings(least_beam=0)))
+    assert everything.about["frames"]["used"] == 121
+
+
+def test_half_acquisition_can_be_said(recorded_scan, tmp_path):
+    """Where the turn and the centre show none, it is made on demand; and the other way round."""
+    half = {side: CorrectionSettings(half_acquisition=side) for side in (True, False)}
+    scan = recorded_scan(rows=16, angles=np.linspace(0, 359, 90), columns=48)
+    for center, said, width in ((16.0, None, 48), (16.0, True, 63), (8.0, None, 79), (8.0, False, 48)):
+        corrections = half.get(said, CorrectionSettings())
+        request = request_of(scan, tmp_path / "out", center=center, corrections=corrections)
+        assert make_volume(request).about["parameters"]["shape"] == [16, width, width]
 
 
 def test_half_acquisition_is_widened(recorded_scan, tmp_path):

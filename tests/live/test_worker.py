@@ -84,7 +84,7 @@ def test_a_scan_from_start_to_results(live, scan_of):
     assert_same(final.pictures, offline(scan))
     summary = runs.summary(scan.uid)
     assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, offline(scan))
-    frames = {"planned": 60, "announced": 60, "received": 60, "missing": []}
+    frames = {"planned": 60, "announced": 60, "received": 60, "missing": [], "without_beam": []}
     assert summary["frames"] == frames
     assert (summary["darks"], summary["flats"], summary["outcome"]) == (3, 3, "success")
     assert (summary["units"], summary["pixel_size_um"], summary["sample"]) == ("1/cm", 2.0, "bean")
@@ -94,6 +94,33 @@ def test_a_scan_from_start_to_results(live, scan_of):
     assert final.status.coverage == pytest.approx(180, abs=0.1)
     assert final.status.coverage_wanted == 180
     assert final.status.message == ""
+
+
+def test_projections_without_beam_are_left_out(live, scan_of):
+    """Frames of a lost beam are in no slice, are named, and come back when somebody wants them in."""
+    scan = scan_of.Scan()
+    scan.counts[[0, 1, 30, 31, 32]] = 101
+    documents, chosen = [], {}
+    runs = live(scan.whole(), publish=lambda name, doc: documents.append((name, doc)))
+
+    def use_all():
+        chosen.update(runs.store.latest.pictures)
+        runs.controls.post(Wish("me", corrections=CorrectionSettings(least_beam=0)))
+        runs.feeder.be_idle()
+
+    runs.feeder.items.append(use_all)
+    final = runs.run()
+    used = np.delete(np.arange(60), [0, 1, 30, 31, 32])
+    assert_same(chosen, offline(scan, used))
+    assert_same(final.pictures, offline(scan))
+    told = next(s.status for s in runs.store.all if s.status.state == "finished")
+    assert "Projections 0 to 1, 30 to 32 saw no beam, and are left out." in told.message
+    assert "left out" not in final.status.message
+    assert (told.frames_received, told.missing) == (60, ())
+    starts = [doc for name, doc in documents if name == "start"]
+    assert starts[0]["tomolive"]["parameters"]["without_beam"] == [[0, 2], [30, 33]]
+    assert starts[-1]["tomolive"]["parameters"]["without_beam"] == []
+    assert runs.summary(scan.uid)["frames"]["without_beam"] == []
 
 
 def test_a_scan_of_less_than_half_a_turn(live, scan_of):
@@ -160,7 +187,7 @@ def test_reordered_repeated_and_missing_frames(live, scan_of):
     assert "30 to 32" in final.status.message
     assert "camera.h5 is too short" in final.status.message
     assert runs.summary(scan.uid)["frames"] == {
-        "planned": 60, "announced": 60, "received": 57, "missing": [[30, 33]],
+        "planned": 60, "announced": 60, "received": 57, "missing": [[30, 33]], "without_beam": [],
     }  # fmt: skip
 
 

@@ -254,6 +254,7 @@ def emit_slices(
     """
     told = ("center", "center_source", "filter", "corrections", "positions", "units", "pixel_size_um")
     parameters = {key: summary.get(key) for key in told}
+    parameters["without_beam"] = summary["frames"].get("without_beam", [])
     about = About(
         "slices",
         summary["run_uid"],
@@ -288,6 +289,7 @@ def _quality(summary: Mapping[str, Any], trends: Iterable[Trend]) -> dict[str, A
         "projections_planned": frames.get("planned"),
         "projections_received": frames.get("received"),
         "projections_missing": sum(b - a for a, b in frames.get("missing", ())),
+        "projections_without_beam": sum(b - a for a, b in frames.get("without_beam", ())),
         "seconds_last_frame_to_final": summary.get("seconds_last_frame_to_final"),
     }
     newest = {f"trend_{t.name.replace(' ', '_')}": t.points[-1][1] for t in trends if t.points}

@@ -145,7 +145,7 @@ class Preparation:
         place = binned_place(center, request.corrections.binning)
         # decided on the detector, as the live slices are, then widened among the binned columns
         turn = float(np.degrees(np.ptp(arrays.angles)))
-        widened = is_half_acquisition(center, rows.shape[1], turn)
+        widened = is_half_acquisition(center, rows.shape[1], turn, request.corrections.half_acquisition)
         columns = layout.columns
         if widened:
             columns = widen(np.zeros((1, columns), np.float32), place)[0].shape[1]
@@ -215,7 +215,8 @@ class Preparation:
                 "planned": scan.planned,
                 "announced": len(scan.announced),
                 "used": int(rows.present.sum()),
-                "missing": _ranges(rows.numbers[~rows.present]),
+                "missing": _ranges(np.setdiff1d(rows.numbers[~rows.present], rows.without_beam)),
+                "without_beam": _ranges(rows.without_beam),
                 "darks": scan.darks,
                 "flats": scan.flats,
             },

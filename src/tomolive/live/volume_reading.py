@@ -18,13 +18,14 @@ from tomolive.config import CorrectionSettings, FilesSettings
 from tomolive.errors import ReconstructionError, ScanError
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
+from tomolive.live.beam import Brightness, without_beam_in_words
 from tomolive.live.references import References
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Scan
 from tomolive.live.scan import ScanReader
 from tomolive.live.volume_rows import RowLayout, RowStore
 from tomolive.recon.binning import binned_shape
-from tomolive.recon.flat_field import AnyField, FlatSeries
+from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries, flat_field
 from tomolive.recon.pipeline import context_rows, correct_projections, references
 
 Document = tuple[str, dict[str, Any]]
@@ -60,7 +61,9 @@ class ScanRows:
     angles: npt.NDArray[np.float64]
     """(frames,), radians."""
     present: npt.NDArray[np.bool_]
-    """(frames,); False for a projection that no file holds."""
+    """(frames,); False for a projection that no file holds, or that saw no beam."""
+    without_beam: npt.NDArray[np.int64]
+    """Numbers of the latter."""
     numbers: npt.NDArray[np.int64]
     """(frames,), of the projections within the scan."""
     shape: tuple[int, int]
@@ -235,6 +238,8 @@ class _Projections:
         self._present = np.zeros(self.total, bool)
         self._store: RowStore | None = None
         self._field: AnyField | None = None
+        self._brightness = Brightness()
+        self._plain_field: FlatField | None = None
         self._dtype = np.dtype("u2")
         self._shape = (0, 0)
         # What needs whole frames is done here; a binned frame of line integrals is smaller than the counts.
@@ -247,11 +252,14 @@ class _Projections:
         if batch.angles is None:
             raise ScanError("the angles of its projections are not in its documents")
         self.done += len(batch.array)
+        self._brightness.add(batch.first, batch.array)
         if self._store is not None:
             return
         runs = (self._scan.run_uid, *self._scan.references)
         darks, (flats, times) = self._found.dark(runs), self._found.flats(runs)
         self._shape, self._dtype = batch.array.shape[1:], batch.array.dtype
+        # as the live reconstruction sees how bright a projection is
+        self._plain_field = flat_field(np.concatenate(flats), darks) if flats else None
         if darks is None:
             self._notes.append("No darks: the camera is taken to count nothing without beam.")
         if not flats:
@@ -289,7 +297,11 @@ class _Projections:
 
     def result(self) -> ScanRows:
         """Return what has been read."""
-        present = self._present & np.isfinite(self._angles)
+        every = [np.arange(first, last) for first, last in self._scan.announced]
+        numbers = np.concatenate([np.empty(0, np.int64), *every])
+        dark = self._brightness.without_beam(self._plain_field, self._how.corrections.least_beam)
+        self._notes += without_beam_in_words(dark)
+        present = self._present & np.isfinite(self._angles) & ~np.isin(numbers, dark)
         if self._store is None or self._field is None or present.sum() < 2:
             if self._store is not None:
                 self._store.close()
@@ -304,7 +316,8 @@ class _Projections:
             self._field,
             self._angles,
             present,
-            np.concatenate([np.arange(first, last) for first, last in self._scan.announced]),
+            dark,
+            numbers,
             (self._shape[0], self._shape[1]),
             self._notes,
         )

@@ -72,6 +72,7 @@ def emit_volume(emit: Emit, request: VolumeRequest, result: VolumeResult) -> str
             "coverage_deg": about["coverage_deg"],
             "projections_used": frames["used"],
             "projections_missing": sum(b - a for a, b in frames["missing"]),
+            "projections_without_beam": sum(b - a for a, b in frames.get("without_beam", ())),
             "values_cut": about["values_cut"],
             "seconds_reading": seconds["reading"],
             "seconds_wall": seconds["wall"],
@@ -103,7 +104,7 @@ def _about(request: VolumeRequest, about: dict[str, Any]) -> About:
     return About(
         "volume",
         about["run_uid"],
-        about["parameters"],
+        about["parameters"] | {"without_beam": about["frames"].get("without_beam", [])},
         scan_id=about["scan_id"],
         sample=about["sample"],
         plan=about["plan"],
