@@ -190,11 +190,16 @@ def bin_mean(pixels: npt.NDArray[np.float32], binning: int) -> npt.NDArray[np.fl
     """
     if binning == 1:
         return pixels
-    for axis, n in enumerate(pixels.shape):
-        starts = np.arange(0, n, binning)
-        counts = np.minimum(binning, n - starts).astype(np.float32)
-        total = np.add.reduceat(pixels, starts, axis=axis)
-        pixels = total / (counts[:, None] if axis == 0 else counts)
+    for _ in ("rows", "columns"):
+        whole = len(pixels) // binning * binning
+        # Adding lines is many times as fast as np.add.reduceat; the order of memory stays as it is.
+        means = np.array(pixels[:whole:binning])
+        for line in range(1, binning):
+            means += pixels[line:whole:binning]
+        means /= np.float32(binning)
+        if whole < len(pixels):
+            means = np.concatenate([means, pixels[whole:].mean(axis=0, keepdims=True)])
+        pixels = means.T
     return pixels
 
 
