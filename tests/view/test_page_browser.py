@@ -121,6 +121,7 @@ def test_corrections_reach_the_reconstruction(
     page.select_option("#rings", "sorting")
     page.check("#zingers")
     page.select_option("#binning", "2")
+    page.select_option("#half-acquisition", "false")
     page.check("#paganin")
     wait(lambda: scan.status.corrections.paganin is not None, "Paganin")
     for name, value in (("energy-kev", "30"), ("distance-m", "0.25"), ("delta-beta", "500")):
@@ -129,6 +130,7 @@ def test_corrections_reach_the_reconstruction(
     wait(lambda: scan.status.corrections.paganin.delta_beta == 500, "the ratio")
     told = scan.status.corrections
     assert (told.rings, told.zingers, told.binning) == ("sorting", True, 2)
+    assert told.half_acquisition is False
     assert told.paganin.model_dump() == {
         "energy_kev": 30, "distance_m": 0.25, "pixel_size_um": 1.3, "delta_beta": 500, "generalised": True,
     }  # fmt: skip

@@ -167,6 +167,8 @@ def test_corrections_that_are_left_out_stay_as_they_are() -> None:
 
     assert change('"rings":"sorting"') == CorrectionSettings(zingers=True, rings="sorting", paganin=paganin)
     assert change('"paganin":null,"zingers":null') == CorrectionSettings(zingers=True)
+    half = CorrectionSettings(zingers=True, paganin=paganin, half_acquisition=True, least_beam=0)
+    assert change('"half_acquisition":true,"least_beam":0') == half
     asked = Wish("you", corrections=CorrectionSettings(binning=4))
     other = Wish("you", "another run", corrections=CorrectionSettings())
     assert change('"zingers":true', (asked, other)) == CorrectionSettings(zingers=True, binning=4)

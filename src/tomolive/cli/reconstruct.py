@@ -38,6 +38,10 @@ from tomolive.errors import SettingsError
               help="Method of stripe removal.")  # fmt: skip
 @click.option("--zingers/--no-zingers", default=None, help="Replace single pixels that stray photons hit.")
 @click.option("--binning", type=click.Choice(["1", "2", "4", "8"]), help="Pixels a side that are averaged.")
+@click.option("--half-acquisition/--no-half-acquisition", default=None,
+              help="Widen slices about an axis near the edge.  [default: found]")  # fmt: skip
+@click.option("--least-beam", type=click.FloatRange(0, 1, max_open=True), metavar="PART",
+              help="Leave out projections darker than this part of the usual one; 0: none.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for volumes.")
 @click.option("--format", "format_", type=click.Choice(["ome-zarr", "nxtomoproc"]), help="Of the volume.")
 @click.option("--dtype", type=click.Choice(["float32", "uint16"]), help="Of the volume.")
@@ -173,7 +177,8 @@ def _volume(settings: Settings, options: dict[str, Any]) -> Any:
 
 
 def _corrections(settings: CorrectionSettings, options: dict[str, Any]) -> CorrectionSettings:
-    given = {key: options[key] for key in ("rings", "zingers") if options[key] is not None}
+    names = ("rings", "zingers", "half_acquisition", "least_beam")
+    given = {key: options[key] for key in names if options[key] is not None}
     if options["binning"]:
         given["binning"] = int(options["binning"])
     return settings.model_copy(update=given)

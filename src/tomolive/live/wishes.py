@@ -91,6 +91,8 @@ def in_words(corrections: CorrectionSettings) -> str:
     if (phase := corrections.paganin) is not None:
         words.append(f"Paganin ({phase.energy_kev:g} keV, {phase.distance_m:g} m, {phase.delta_beta:g})")
     words += [f"binning {corrections.binning}"] if corrections.binning > 1 else []
+    if (half := corrections.half_acquisition) is not None:
+        words.append("half acquisition" if half else "no half acquisition")
     return ", ".join(words) or "none"
 
 

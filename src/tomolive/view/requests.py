@@ -77,6 +77,12 @@ class CorrectionsRequest(_Request):
     )
     paganin: PaganinSettings | None = Field(None, description="phase retrieval; null: none")
     binning: Literal[1, 2, 4, 8] | None = Field(None, description="pixels a side that are averaged")
+    half_acquisition: bool | None = Field(
+        None, description="widen slices about an axis near the edge; null: where turn and centre show it"
+    )
+    least_beam: float | None = Field(
+        None, ge=0, lt=1, description="leave out projections darker than this part of the usual one"
+    )
 
 
 class CandidatesRequest(_Request):
@@ -212,6 +218,9 @@ def _columns(snapshot: Snapshot) -> int | None:
     return side and side * snapshot.status.corrections.binning
 
 
+_MAY_BE_NONE = ("paganin", "half_acquisition")
+
+
 def _corrections(
     request: CorrectionsRequest, snapshot: Snapshot, pending: Iterable[Wish]
 ) -> CorrectionSettings:
@@ -219,9 +228,10 @@ def _corrections(
     asked = [wish.corrections for wish in pending if wish.corrections and wish.run_uid == request.run_uid]
     base = asked[-1] if asked else snapshot.status.corrections
     given = {name: getattr(request, name) for name in request.model_fields_set - {"type", "run_uid", "who"}}
-    kept = {name: value for name, value in given.items() if value is not None or name == "paganin"}
+    kept = {name: value for name, value in given.items() if value is not None or name in _MAY_BE_NONE}
     if not kept:
-        raise RequestError("nothing to change; give zingers, rings, paganin or binning")
+        known = ", ".join(CorrectionSettings.model_fields)
+        raise RequestError(f"nothing to change; give one of {known}")
     for name, value in request.paganin or ():
         if not math.isfinite(value):
             raise RequestError(f"paganin.{name}: expected a finite number")

@@ -1,4 +1,4 @@
-// Filter, binning, zingers, rings and Paganin: what is done to the projections before the slices.
+// Filter, binning, zingers, rings, Paganin and half acquisition: what is done to the projections before the slices.
 
 const PAGANIN = ["energy_kev", "distance_m", "pixel_size_um", "delta_beta"];
 const USUAL = { energy_kev: 25, distance_m: 0.1, pixel_size_um: 1, delta_beta: 200 };
@@ -16,6 +16,7 @@ export class Corrections {
     this.subject = null;
     const $ = (id) => form.querySelector(`#${id}`);
     [this.filter, this.binning, this.rings, this.zingers, this.paganin] = ["filter", "binning", "rings", "zingers", "paganin"].map($);
+    this.half = $("half-acquisition");
     this.fields = Object.fromEntries(PAGANIN.map((name) => [name, $(name.replaceAll("_", "-"))]));
     this.more = $("paganin-fields");
     this.line = $("corrections-source");
@@ -26,6 +27,7 @@ export class Corrections {
     this.binning.addEventListener("change", () => this.ask({ binning: Number(this.binning.value) }));
     this.rings.addEventListener("change", () => this.ask({ rings: this.rings.value }));
     this.zingers.addEventListener("change", () => this.ask({ zingers: this.zingers.checked }));
+    this.half.addEventListener("change", () => this.ask({ half_acquisition: JSON.parse(this.half.value) }));
     this.paganin.addEventListener("change", () => this.askPaganin());
     for (const field of Object.values(this.fields)) field.addEventListener("change", () => this.askPaganin());
   }
@@ -61,7 +63,8 @@ export class Corrections {
     this.say();
   }
 
-  show({ binning, rings, zingers, paganin }) {
+  show({ binning, rings, zingers, paganin, half_acquisition: half }) {
+    this.half.value = String(half);
     this.binning.value = String(binning);
     this.rings.value = rings;
     this.zingers.checked = zingers;
