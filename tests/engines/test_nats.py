@@ -1,9 +1,6 @@
-"""What is particular to NATS JetStream: credentials, TLS, limits, and bluesky-nats at the other end."""
+"""What is particular to NATS JetStream: limits, what a stream loses, and bluesky-nats at the other end."""
 
 import asyncio
-import gc
-import logging
-import subprocess
 import threading
 import uuid
 
@@ -46,95 +43,6 @@ def ask():
         return asyncio.run(inside())
 
     return run
-
-
-# ---- credentials
-
-
-def test_user_and_password_open_the_door_and_are_never_shown(
-    start_broker, tmp_path, publish, listen, make_run, wait_for, caplog, monkeypatch
-):
-    """The password may stand in the address or in the environment; no log line and no spool holds it."""
-    settings = 'authorization { user: "alice", password: "s3cret-word" }'
-    caplog.set_level(logging.DEBUG)
-    with start_broker(NatsBroker, tmp_path / "nats", settings=settings, user="alice:s3cret-word@") as broker:
-        run = make_run(3)
-        publish(broker.address, run)
-        monkeypatch.setenv("TOMOLIVE_NATS_PASSWORD", "s3cret-word")
-        without = broker.address.replace(":s3cret-word@", "@")
-        listener = listen(without, start="all")
-        wait_for(lambda: len(listener.documents) >= len(run))
-        assert listener.documents == run
-        monkeypatch.setenv("TOMOLIVE_NATS_PASSWORD", "wrong-word")
-        refused = listen(without, start="all", wait=False)
-        refused.join()
-        assert isinstance(refused.error, AddressError)
-    spooled = [file.read_bytes() for file in (tmp_path / "spool").rglob("*") if file.is_file()]
-    words = [caplog.text.encode(), str(refused.error).encode(), *spooled]
-    assert not any(b"s3cret-word" in text or b"wrong-word" in text for text in words)
-
-
-def test_a_token_opens_the_door(start_broker, tmp_path, publish, listen, make_run, wait_for):
-    """A token stands where the user would."""
-    settings = 'authorization { token: "t0ken" }'
-    with start_broker(NatsBroker, tmp_path / "nats", settings=settings, user="t0ken@") as broker:
-        run = make_run(2)
-        publish(broker.address, run)
-        listener = listen(broker.address, start="all")
-        wait_for(lambda: listener.documents == run)
-
-
-def test_a_refused_publisher_keeps_its_documents_and_says_why(
-    start_broker, tmp_path, make_run, wait_for, caplog
-):
-    """With a wrong password documents stay in the spool, and the log says that the broker refuses."""
-    settings = 'authorization { user: "alice", password: "right" }'
-    with start_broker(NatsBroker, tmp_path / "nats", settings=settings, user="alice:wr0ng@") as broker:
-        publisher = Publisher(broker.address, spool=tmp_path / "spool")
-        for name, doc in make_run(2):
-            publisher(name, doc)
-        wait_for(lambda: "refuses this Publisher" in caplog.text)
-        assert publisher.waiting == 5
-        publisher.close(0)
-    assert "wr0ng" not in caplog.text
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """An authority, and a certificate of 127.0.0.1 that it has signed."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ["-newkey", "rsa:2048", "-nodes"]
-    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca",
-            "-addext", "keyUsage=critical,keyCertSign", "-addext",
-            "basicConstraints=critical,CA:TRUE")  # fmt: skip
-    openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
-    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", "server.pem", "-days", "2", "-extfile", "ext")  # fmt: skip
-    return folder
-
-
-# nats-py leaves the socket of a handshake that failed to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_tls_with_an_authority_of_ones_own(
-    start_broker, tmp_path, certificates, publish, listen, make_run, wait_for
-):
-    """The broker must show a certificate that the named authority has signed."""
-    settings = f'tls {{ cert_file: "{certificates}/server.pem", key_file: "{certificates}/server.key" }}'
-    options = f"?ca={certificates}/ca.pem"
-    with start_broker(NatsBroker, tmp_path / "nats", settings=settings, options=options) as broker:
-        run = make_run(2)
-        publish(broker.address, run)
-        listener = listen(broker.address, start="all")
-        wait_for(lambda: listener.documents == run)
-        distrusting = listen(broker.address.partition("?")[0] + "?tls=yes", start="all", wait=False)
-        distrusting.join()
-        assert "certificate" in str(distrusting.error)
-    gc.collect()
 
 
 # ---- addresses

@@ -1,9 +1,11 @@
 """What a facility installs: units, dashboard, alerts and settings that fit the program of today."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -90,8 +92,61 @@ def test_the_example_settings_are_right() -> None:
     assert targets == {settings.hub.http, settings.archive.http, settings.page.listen}
 
 
+def _compose() -> dict:
+    return yaml.safe_load((DEPLOY / "container" / "compose.yaml").read_text())
+
+
 def test_the_container_examples_start_commands_that_exist() -> None:
     """They are not run here, but they can be read."""
-    compose = yaml.safe_load((DEPLOY / "container" / "compose.yaml").read_text())
-    assert {service["command"][0] for service in compose["services"].values()} <= set(COMMANDS)
+    assert {service["command"][0] for service in _compose()["services"].values()} <= set(COMMANDS)
     assert "tomolive[" not in (DEPLOY / "container" / "Containerfile").read_text()  # it installs this source
+
+
+@pytest.mark.parametrize("service", list(_compose()["services"]))
+def test_the_settings_of_a_container_fit_together(service: str) -> None:
+    """What the compose file says of a service goes with the example settings: keys, addresses, ports."""
+    said = {
+        key: str(value) for key, value in (_compose()["services"][service].get("environment") or {}).items()
+    }
+    found = list(check_settings(DEPLOY / "beamline.yml", said, look=False))
+    assert [f for f in found if f.level == "mistake"] == []
+
+
+def _tool(name: str) -> str:
+    """Return a program that is optional, from this environment or the system."""
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+    if found is None:
+        pytest.skip(f"{name} is not installed here; .ci/run has the package of PyPI that holds it")
+    return found
+
+
+def test_the_container_file_is_understood_by_hadolint() -> None:
+    """It finds nothing to complain of."""
+    done = subprocess.run(
+        [_tool("hadolint"), "--no-color", str(DEPLOY / "container" / "Containerfile")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_compose_file_is_understood_by_docker_compose() -> None:
+    """Its own reader takes it, and asks for the secret that it needs."""
+    command = [
+        _tool("docker-compose"),
+        "-f",
+        str(DEPLOY / "container" / "compose.yaml"),
+        "config",
+        "--format",
+        "json",
+    ]
+    without = {key: value for key, value in os.environ.items() if key != "TILED_SINGLE_USER_API_KEY"}
+    refused = subprocess.run(command, capture_output=True, text=True, env=without, check=False)
+    assert refused.returncode
+    assert "TILED_SINGLE_USER_API_KEY" in refused.stderr
+    with_it = without | {"TILED_SINGLE_USER_API_KEY": "a-secret-of-some-length"}
+    done = subprocess.run(command, capture_output=True, text=True, env=with_it, check=False)
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == {"hub", "live", "catalog", "archive"}
+    build = services["live"]["build"]
+    assert (Path(build["context"]) / build["dockerfile"]).is_file()

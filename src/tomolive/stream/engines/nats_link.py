@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
+import nkeys
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StorageType, StreamConfig, StreamInfo
@@ -33,7 +34,7 @@ from tomolive.stream.protocol import DeniedError
 
 log = logging.getLogger(__name__)
 
-OPTIONS = secrets.OPTIONS | {"creds", "stream", "replicas", "wire"}
+OPTIONS = secrets.OPTIONS | {"creds", "nkey", "stream", "replicas", "wire"}
 WIRES = ("tomolive", "bluesky-nats")
 TIMEOUT = 5.0
 _BUCKET = "tomolive-cursors"
@@ -44,6 +45,8 @@ _HEADERS = 1024
 _DUPLICATES_SECONDS = 120
 _INACTIVE_SECONDS = 300.0
 _PARTING_SECONDS = 0.2
+_NOT_NOW = 503
+"""Code of an answer while a cluster chooses its leader."""
 
 
 class UnavailableError(TomoliveError):
@@ -248,14 +251,7 @@ def run(loop: LoopThread, work: Coroutine[Any, Any, Any], target: Target) -> Any
 
 async def _connect(target: Target, name: str) -> Client:
     who = secrets.Credentials.of(target.address)
-    creds = target.address.options.get("creds") or os.environ.get("TOMOLIVE_NATS_CREDS")
-    options: dict[str, Any] = {"tls": who.context()}
-    if creds:
-        options["user_credentials"] = creds
-    elif who.password:
-        options |= {"user": who.user, "password": who.password}
-    elif token := who.user or os.environ.get("TOMOLIVE_NATS_TOKEN"):
-        options["token"] = token
+    options: dict[str, Any] = {"tls": who.context(), **_identity(target, who)}
     scheme = "tls" if options["tls"] else "nats"
     failed: list[Exception] = []
 
@@ -279,6 +275,30 @@ async def _connect(target: Target, name: str) -> Client:
     return client
 
 
+def _identity(target: Target, who: secrets.Credentials) -> dict[str, str | None]:
+    """Return what tells the broker who we are: a file of credentials or of a key, a password, or a token.
+
+    Raises
+    ------
+    SettingsError
+        if a file cannot be read, or holds no key.
+    """
+    for option, argument in (("creds", "user_credentials"), ("nkey", "nkeys_seed")):
+        file = target.address.options.get(option) or os.environ.get(f"TOMOLIVE_NATS_{option.upper()}")
+        if file:
+            text = secrets.content(file, f"NATS {option}")
+            seed = text if option == "nkey" else text.partition("SEED-----")[2].partition("---")[0]
+            try:
+                nkeys.from_seed(bytearray(seed.strip().encode()))
+            except nkeys.NkeysError:
+                raise SettingsError(f"NATS {option} {file}: no seed of a key is in it") from None
+            return {argument: file}
+    if who.password:
+        return {"user": who.user, "password": who.password}
+    token = who.user or os.environ.get("TOMOLIVE_NATS_TOKEN")
+    return {"token": token} if token else {}
+
+
 async def _stream(js: JetStreamContext, target: Target) -> StreamInfo:
     subjects = target.subjects
     try:
@@ -298,7 +318,10 @@ async def _stream(js: JetStreamContext, target: Target) -> StreamInfo:
     try:
         return await js.add_stream(config)
     except APIError as error:
-        raise DeniedError(f"{target}: no stream {config.name!r} can be made: {_reason(error)}") from None
+        reason = f"{target}: no stream {config.name!r} can be made: {_reason(error)}"
+        if error.code == _NOT_NOW:
+            raise UnavailableError(reason) from None
+        raise DeniedError(reason) from None
     except (nats.errors.Error, TimeoutError) as error:
         raise UnavailableError(f"{target}: {_reason(error)}") from None
 

@@ -40,9 +40,10 @@ class Credentials:
 
         ca, cert, key = setting("ca"), setting("cert"), setting("key")
         file = setting("password_file")
+        password = content(file, "password file") if file else os.environ.get(prefix + "PASSWORD")
         return cls(
             address.user or os.environ.get(prefix + "USER"),
-            address.password or (_content(file) if file else os.environ.get(prefix + "PASSWORD")),
+            address.password or password,
             setting("tls") in {"yes", "1", "true"} or bool(ca or cert),
             ca, cert, key,
         )  # fmt: skip
@@ -66,8 +67,15 @@ class Credentials:
         return context
 
 
-def _content(file: str) -> str:
+def content(file: str, what: str) -> str:
+    """Return what is in a file of secrets.
+
+    Raises
+    ------
+    SettingsError
+        if it cannot be read.
+    """
     try:
         return Path(file).read_text().strip()
     except OSError as error:
-        raise SettingsError(f"password file {file}: {error.strerror}") from None
+        raise SettingsError(f"{what} {file}: {error.strerror}") from None
