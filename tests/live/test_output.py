@@ -111,7 +111,7 @@ def test_nothing_half_written_stays(tmp_path, summary, slices, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uid", ["../../escape", "/etc", "..", ".hidden", "a/b", "", "a" * 300])
+@pytest.mark.parametrize("uid", ["../../escape", "/etc", "..", ".hidden", "a/b", "", "a" * 300, "published"])
 def test_a_uid_cannot_lead_out_of_the_folder(tmp_path, summary, slices, uid):
     """A uid from the network that is no plain name becomes one."""
     path = output.write_results(tmp_path / ".", summary | {"run_uid": uid}, slices)

@@ -22,6 +22,8 @@ import numpy.typing as npt
 from tomolive.errors import SettingsError
 from tomolive.live.figure import draw
 
+PUBLISHED = "published"
+"""Folder beside those of the runs: slices as they were when they were announced, which nothing replaces."""
 _DRAFTS = ".writing"
 _REPLACED = "replaced"
 _OLD_S = 3600.0
@@ -73,8 +75,8 @@ def _forget_old_drafts(folder: Path) -> None:
 
 
 def folder_of(results: Path, run_uid: str) -> Path:
-    """Return the folder of one run; a uid that is no plain name cannot lead out of ``results``."""
-    if _SAFE.fullmatch(run_uid):
+    """Return the folder of one run; no uid leads out of ``results``, or to what is not a run's."""
+    if _SAFE.fullmatch(run_uid) and run_uid != PUBLISHED:
         return results / run_uid
     return results / f"run-{hashlib.sha256(run_uid.encode()).hexdigest()[:16]}"
 

@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from tomolive import __version__
+from tomolive.live.output import PUBLISHED
 from tomolive.live.snapshot import Change, Trend
 
 Emit = Callable[[str, dict[str, Any]], object]
 
 PLANS = {"volume": "volume_reconstruction", "slices": "live_reconstruction"}
 """Kind of result -> plan_name."""
-_PUBLISHED = "published"
 _PACKAGES = ("numpy", "scipy", "numba", "zarr", "h5py")
 
 
@@ -298,7 +298,7 @@ def _quality(summary: Mapping[str, Any], trends: Iterable[Trend]) -> dict[str, A
 
 def _keep(results: Path, uid: str, paths: Mapping[str, str]) -> Path:
     """Give the slices of a result names that no later result takes."""
-    folder = results.absolute() / _PUBLISHED / uid
+    folder = results.absolute() / PUBLISHED / uid
     folder.mkdir(parents=True)
     for plane, path in paths.items():
         kept = folder / f"{plane}_000000.tif"
