@@ -21,11 +21,14 @@ from numba import njit
 
 from tomolive.recon.filters import GUARDS
 from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import WIDTH, interpolate, load, store
+from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, store
 
 _FLOAT = np.float32
 _TILE = 32
 _MARGIN = 2 * WIDTH
+_GROUP = 4
+"""Projections that are added to a vector of pixels before the next vector."""
+_LINES = 32
 
 
 def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -82,32 +85,74 @@ def add_to_slice(
     count, width = rows.shape
     middle = (width - GUARDS - 1) / 2
     lines = first + np.arange(len(image)) if np.ndim(first) == 0 else np.asarray(first)
-    steps = np.cos(angles)
-    starts = center + 1 - middle * steps + (lines[:, np.newaxis] - middle) * np.sin(angles)
-    padded = np.zeros((count, width + 2 * _MARGIN), np.float32)
-    padded[:, _MARGIN:-_MARGIN] = rows
-    _add_to_slice(padded, starts + _MARGIN, steps, image)
+    # projections that are nothing fill up the last group
+    groups = -(-count // _GROUP) * _GROUP
+    padded = np.zeros((groups, width + 2 * _MARGIN), np.float32)
+    padded[:count, _MARGIN:-_MARGIN] = rows
+    steps, slopes = np.zeros((2, groups))
+    steps[:count], slopes[:count] = np.cos(angles), np.sin(angles)
+    starts = center + 1 + _MARGIN - middle * (steps + slopes)
+    _add_to_slice(padded, starts, slopes, steps, lines.astype(np.intp), image)
 
 
 @njit(nogil=True, cache=True)
-def _add_to_slice(rows, starts, steps, image):
+def _add_to_slice(rows, starts, slopes, steps, lines, image):
     """Add rows with `_MARGIN` zeros at both ends: a vector may lie across an end of the detector."""
     count, width = rows.shape
-    pixels = image.shape[1]
-    total = aligned_floats(pixels + WIDTH)
-    for y in range(image.shape[0]):
+    pixels = -(-image.shape[1] // WIDTH) * WIDTH
+    values = rows.reshape(-1)
+    # Some lines, and few projections, stay in the cache while they are added to each other.
+    total = aligned_floats(_LINES * pixels)
+    for top in range(0, lines.size, _LINES):
+        bottom = min(top + _LINES, lines.size)
         total[:] = 0
-        for a in range(count):
-            row, start, step = rows[a], starts[y, a], steps[a]
-            single = np.float32(step)
-            for x in range(0, pixels, WIDTH):
-                place = start + x * step
-                base = np.int64(min(place, place + (WIDTH - 1) * step))
-                if 0 <= base <= width - 2 * WIDTH:
-                    values = interpolate(row, base, np.float32(place - base), single)
-                    store(total, x, load(total, x) + values)
-        for x in range(pixels):
-            image[y, x] += total[x]
+        for a in range(0, count, _GROUP):
+            s0, s1 = fixed_point(steps[a]), fixed_point(steps[a + 1])
+            s2, s3 = fixed_point(steps[a + 2]), fixed_point(steps[a + 3])
+            # not a multiple of the above, whose rounding would add up along a line
+            t0, t1 = fixed_point(WIDTH * steps[a]), fixed_point(WIDTH * steps[a + 1])
+            t2, t3 = fixed_point(WIDTH * steps[a + 2]), fixed_point(WIDTH * steps[a + 3])
+            begin0, end0 = _ends(a, width)
+            begin1, end1 = _ends(a + 1, width)
+            begin2, end2 = _ends(a + 2, width)
+            begin3, end3 = _ends(a + 3, width)
+            for line in range(top, bottom):
+                p0 = begin0 + _lowest(starts[a], slopes[a], steps[a], lines[line])
+                p1 = begin1 + _lowest(starts[a + 1], slopes[a + 1], steps[a + 1], lines[line])
+                p2 = begin2 + _lowest(starts[a + 2], slopes[a + 2], steps[a + 2], lines[line])
+                p3 = begin3 + _lowest(starts[a + 3], slopes[a + 3], steps[a + 3], lines[line])
+                first = (line - top) * pixels
+                for pixel in range(first, first + pixels, WIDTH):
+                    v0 = interpolate(values, min(max(p0, begin0), end0), s0)
+                    v1 = interpolate(values, min(max(p1, begin1), end1), s1)
+                    v2 = interpolate(values, min(max(p2, begin2), end2), s2)
+                    v3 = interpolate(values, min(max(p3, begin3), end3), s3)
+                    store(total, pixel, load(total, pixel) + ((v0 + v1) + (v2 + v3)))
+                    p0 += t0
+                    p1 += t1
+                    p2 += t2
+                    p3 += t3
+        for line in range(top, bottom):
+            for x in range(image.shape[1]):
+                image[line, x] += total[(line - top) * pixels + x]
+
+
+@njit(inline="always")
+def fixed_point(number):
+    """Return a number as `tomolive.recon.vectors.interpolate` wants it."""
+    return np.int64(np.floor(number * 2**FRACTION + 0.5))
+
+
+@njit(inline="always")
+def _ends(a, width):
+    """Return the first and the last place at which a vector of a padded row may begin."""
+    return (a * width) << FRACTION, ((a + 1) * width - _MARGIN) << FRACTION
+
+
+@njit(inline="always")
+def _lowest(start, slope, step, line):
+    """Return the lowest place of the first vector of a line."""
+    return fixed_point(start + line * slope + min(0.0, (WIDTH - 1) * step))
 
 
 def upright_line(

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tomolive.recon.backproject import fixed_point
 from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import WIDTH, interpolate, load, store
+from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, store
 
 _MARGIN = 2 * WIDTH
 """Zeros at both ends of a row: a vector may lie across an end of the detector."""
@@ -73,11 +74,12 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
     rows_first = np.empty((here, width), np.float32)
     row = aligned_floats(width + 2 * _MARGIN)
     row[:] = 0
+    end = (row.size - 2 * WIDTH) << FRACTION
     total = np.zeros((image.shape[0], pixels + WIDTH), np.float32)
     # one projection at a time: its band stays in the cache for all lines that lie in it
     for a in range(count):
         turned_yet = False
-        single = np.float32(steps[a])
+        step, stride = fixed_point(steps[a]), fixed_point(WIDTH * steps[a])
         for line in range(image.shape[0]):
             z = heights[line]
             if z < 0 or z > rows - 1:
@@ -97,14 +99,12 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
             above, below = rows_first[min(max(upper, 0), here - 1)], rows_first[min(max(lower, 0), here - 1)]
             for column in range(width):
                 row[_MARGIN + column] = share_upper * above[column] + share_lower * below[column]
-            start, step = starts[line, a] + _MARGIN, steps[a]
             sums = total[line]
+            place = fixed_point(starts[line, a] + _MARGIN + min(0.0, (WIDTH - 1) * steps[a]))
             for x in range(0, pixels, WIDTH):
-                place = start + x * step
-                base = np.int64(min(place, place + (WIDTH - 1) * step))
-                if 0 <= base <= row.size - 2 * WIDTH:
-                    values = interpolate(row, base, np.float32(place - base), single)
-                    store(sums, x, load(sums, x) + values)
+                if 0 <= place <= end:
+                    store(sums, x, load(sums, x) + interpolate(row, place, step))
+                place += stride
     for line in range(image.shape[0]):
         for x in range(pixels):
             image[line, x] += total[line, x]

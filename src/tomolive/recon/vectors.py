@@ -27,6 +27,8 @@ from numba.extending import intrinsic, overload, register_model
 
 WIDTH = 16
 """Numbers in a vector."""
+FRACTION = 27
+"""Bits behind the point of places: before it there are those that tell 2 WIDTH neighbours apart."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INT32 = ir.IntType(32)
@@ -166,31 +168,44 @@ def _transpose(typing_context, source, at, stride, target, to, target_stride):  
 
 
 @intrinsic
-def _interpolate(typing_context, array, base, first, step):  # noqa: ARG001
-    """Return ``array`` at the places ``base + first + k step``, k < WIDTH, linear between neighbours.
+def _interpolate(typing_context, array, lowest, step):  # noqa: ARG001
+    """Return ``array`` at `WIDTH` places, each ``step`` further, linear between neighbours.
 
-    ``step`` is from -1 to 1 and no place is below ``base``: places are counted from there, so that float32
-    is enough for them.
+    Fixed-point numbers, with `FRACTION` bits behind the point: ``lowest`` is the first place, or with a
+    negative step the last one; ``step`` is from -1 to 1.
     """
 
     def generate(context, builder, signature, arguments):
-        array, base, first, step = arguments
+        array, lowest, step = arguments
         array_type = signature.args[0]
 
         def everywhere(number):
-            start = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
+            start = builder.insert_element(ir.Constant(_INTEGERS, ir.Undefined), number, _INT32(0))
             return builder.shuffle_vector(start, start, ir.Constant(_INTEGERS, [0] * WIDTH))
 
-        steps = builder.fmul(everywhere(step), ir.Constant(_VECTOR, [float(k) for k in range(WIDTH)]))
-        place = builder.fadd(everywhere(first), steps, flags=("contract",))
-        index = builder.fptosi(place, _INTEGERS)
-        share = builder.fsub(place, builder.sitofp(index, _VECTOR))
-        following = builder.add(index, ir.Constant(_INTEGERS, [1] * WIDTH))
+        def constant(number):
+            return ir.Constant(_INTEGERS, [number] * WIDTH)
+
+        base = builder.ashr(lowest, lowest.type(FRACTION))
+        first = builder.trunc(builder.and_(lowest, lowest.type(2**FRACTION - 1)), _INT32)
+        each = builder.trunc(step, _INT32)
+        back = builder.select(
+            builder.icmp_signed("<", each, _INT32(0)), builder.mul(each, _INT32(1 - WIDTH)), _INT32(0)
+        )
+        # the same for all vectors of a line, which the compiler sees
+        steps = builder.add(
+            builder.mul(everywhere(each), ir.Constant(_INTEGERS, list(range(WIDTH)))), everywhere(back)
+        )
+        place = builder.add(everywhere(first), steps)
+        index = builder.lshr(place, constant(FRACTION))
+        share = builder.sitofp(builder.and_(place, constant(2**FRACTION - 1)), _VECTOR)
+        share = builder.fmul(share, ir.Constant(_VECTOR, [2.0**-FRACTION] * WIDTH))
+        following = builder.add(index, constant(1))
         below, above = (_pick(context, builder, array_type, array, base, i) for i in (index, following))
         rise = builder.fmul(share, builder.fsub(above, below), flags=("contract",))
         return builder.fadd(below, rise, flags=("contract",))
 
-    return vector(array, types.intp, types.float32, types.float32), generate
+    return vector(array, types.int64, types.int64), generate
 
 
 def _pick(context, builder, array_type, array, base, index):
@@ -213,9 +228,28 @@ def _pick(context, builder, array_type, array, base, index):
     return picked
 
 
+@intrinsic
+def _prefetch(typing_context, array, index):  # noqa: ARG001
+    """Have the cache line of ``array[index]`` fetched, which may lie outside of the array."""
+
+    def generate(context, builder, signature, arguments):
+        data = builder.gep(
+            context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]]
+        )
+        place = builder.bitcast(data, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # to be read, soon and often, as data
+        builder.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
 # as kernels call them: without the context that the compiler passes
 load: Callable[..., Any] = _load
 store: Callable[..., Any] = _store
 interpolate: Callable[..., Any] = _interpolate
+prefetch: Callable[..., Any] = _prefetch
 splat: Callable[..., Any] = _splat
 transpose: Callable[..., Any] = _transpose
