@@ -274,3 +274,30 @@ def test_wishes_are_granted_while_the_centre_is_refined(page, scan_of, monkeypat
     summary = (live.worker._results._folder / scan.uid / "summary.json").read_text()
     assert '"center": 20.0' in summary
     assert '"who": "Ada"' in summary
+
+
+def test_slices_are_not_kept_waiting_for_a_tilted_plane(page, scan_of):
+    """After a change the slices are shown first, beside the tilted plane as it was; that one follows."""
+    scan = scan_of.Scan()
+    live = page()
+    shown = []
+
+    def keep():
+        pictures = live.store.latest.pictures
+        shown.append({key: pictures[key].of.center for key in ("xy", "yz@7", "oblique@35,20,0")})
+
+    looking = live.look("yz@7", "oblique@35,20,0")
+    live.run(*scan.whole(), looking, keep, live.wish(center=20.0), keep, live.feeder.be_idle, keep)
+    before, at_once, then = shown
+    assert before == {"xy": CENTER, "yz@7": CENTER, "oblique@35,20,0": CENTER}
+    assert at_once == {"xy": 20.0, "yz@7": 20.0, "oblique@35,20,0": CENTER}
+    assert then == {"xy": 20.0, "yz@7": 20.0, "oblique@35,20,0": 20.0}
+
+
+def test_a_plane_left_a_moment_ago_is_not_drawn_again(page, scan_of):
+    """A change draws what is looked at; a plane that was looked at until now is dropped, not drawn anew."""
+    scan = scan_of.Scan()
+    live = page()
+    final = live.run(*scan.whole(), live.look("xy@1"), live.look("xy@3"), live.wish(center=20.0)).pictures
+    assert final["xy@3"].of.center == 20.0
+    assert "xy@1" not in final

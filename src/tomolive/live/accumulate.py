@@ -147,6 +147,7 @@ class SliceAccumulator:
         except ReconstructionError:
             self._references = before
             raise
+        self._centring.reconsider()
         self._centring.from_pair(self._projections, self._angles)
         self._redraw()
 
@@ -337,6 +338,10 @@ class SliceAccumulator:
         """Index of each plane of the results in the volume."""
         return self._planes.positions
 
+    def grows(self, place: Place) -> bool:
+        """Whether a plane grows, and holds all projections."""
+        return place in self._drawing.places
+
     @property
     def columns(self) -> int:
         """Columns of the detector."""
@@ -443,6 +448,10 @@ class SliceAccumulator:
     def _redraw(self) -> None:
         # a centre that moved may have made a half acquisition wider
         self._set_up(self.filter, self.corrections)
+        for place in self._drawing.places:
+            if place[0] == "oblique":
+                # It takes as long as all slices together, which are shown before: `look` draws it again.
+                self._drawing.drop(place)
         self._drawing.redraw(self._angles, self.center, self._planes.places)
 
     def _draw(self, place: Place) -> None:

@@ -5,10 +5,12 @@ from tomolive.live.controls import Wish
 from tomolive.live.endings import Endings
 from tomolive.live.estimates import Estimates
 from tomolive.live.followed import Followed
+from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.results import Results
 from tomolive.live.status import Watched
+from tomolive.live.tomogram import Tomogram
 from tomolive.live.wishes import Wishes, note_changes
 
 
@@ -19,13 +21,15 @@ class Granting:
         self,
         scans: Followed,
         wishes: Wishes,
+        looks: Looks,
         publication: Publication,
         estimates: Estimates,
         endings: Endings,
         results: Results,
         orders: Orders | None,
     ) -> None:
-        self._scans, self._wishes, self._publication = scans, wishes, publication
+        self._scans, self._wishes, self._looks = scans, wishes, looks
+        self._publication = publication
         self._estimates, self._endings = estimates, endings
         self._results, self._orders = results, orders
 
@@ -45,6 +49,8 @@ class Granting:
                 self._order(watched, wish)
             if wish.candidates is not None:
                 self._estimates.draw_strip(watched, wish, lambda: self._wishes.end(wish))
+            if wish.redraws:
+                self._drop_planes(watched.tomogram)
             watched.tomogram.change(wish)
         except TomoliveError as error:
             watched.tell(str(error))
@@ -61,6 +67,12 @@ class Granting:
             self._results.put_off(watched)
         self._publication.redraw |= wish.plane is not None
         return True
+
+    def _drop_planes(self, tomogram: Tomogram) -> None:
+        """Let go of the planes that nobody looks at any more, which would be drawn again for nobody."""
+        self._looks.forget_others(self._wishes.looked_at)
+        growing = self._looks.growing(tomogram.volume_shape).values()
+        tomogram.look(place for place in growing if tomogram.grows(place))
 
     def _order(self, watched: Watched, wish: Wish) -> None:
         if self._orders is None:

@@ -42,6 +42,11 @@ class Looks:
             if now - look.last <= KEPT_S and place_of(key, volume) is not None
         }
 
+    def forget_others(self, keys: Iterable[str]) -> None:
+        """Keep only the planes that are looked at now: all that grow are about to be drawn again."""
+        wanted = frozenset(keys)
+        self._seen = {key: look for key, look in self._seen.items() if key in wanted}
+
     def growing(self, volume: tuple[int, int, int]) -> Mapping[str, Place]:
         """Return the planes that grow, the newest ones."""
         return dict(self._by_age(volume)[:MOST_GROWING])

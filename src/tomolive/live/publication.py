@@ -60,13 +60,16 @@ class Publication:
         """How often slices have changed."""
         self._on_demand: dict[str, _Anew] = {}
         """Planes that do not grow."""
+        self._behind: frozenset[str] = frozenset()
+        """Pictures that are older than the others: they are drawn as soon as those are shown."""
 
     @property
     def is_due(self) -> bool:
         """Whether there is something new and it is time to show it."""
         now = time.monotonic()
         return (
-            (self.redraw and now >= self._pictures_due)
+            bool(self._behind)
+            or (self.redraw and now >= self._pictures_due)
             or (self.retell and now >= self._status_due)
             or (now >= self._pictures_due and self._next_on_demand() is not None)
         )
@@ -78,22 +81,31 @@ class Publication:
     def draw(self, tomogram: Tomogram, looks: Looks) -> None:
         """Make new pictures of what is looked at, and of the slices of the results; `publish` shows them.
 
-        If the slices have not changed, only those are made that are not there.
+        If the slices have not changed, only those are made that are not there. If they were drawn anew, with
+        another centre say, tilted planes are left for the next time: slices are not kept waiting for them.
         """
         began = time.monotonic()
         volume, of = tomogram.volume_shape, _subject(tomogram)
-        old, changed = self._pictures, self.redraw
+        changed, behind = self.redraw, self._behind
+        same = {key: picture for key, picture in self._pictures.items() if picture.of.run_uid == of.run_uid}
         self._drawings += changed
         self._pictures = {}
         seen: dict[Place, npt.NDArray] = {}
 
         def is_there(key: str) -> bool:
-            if changed or key not in old or old[key].of.run_uid != of.run_uid:
+            if changed or key in behind or key not in same:
                 return False
-            self._pictures[key] = old[key]
+            self._pictures[key] = same[key]
             return True
 
         growing = looks.growing(volume)
+        self._behind = frozenset(
+            key
+            for key, place in growing.items()
+            if place[0] not in SLICES and changed and key not in behind and not tomogram.grows(place)
+        )
+        self._pictures |= {key: same[key] for key in self._behind & same.keys()}
+        growing = {key: place for key, place in growing.items() if key not in self._behind}
         tomogram.look(growing.values())
         plain = {plane: (plane, (float(tomogram.positions[plane]),)) for plane in SLICES}
         for key, place in {**growing, **plain}.items():
@@ -101,7 +113,7 @@ class Publication:
                 pixels = seen[place] if place in seen else tomogram.picture(place)
                 seen[place] = pixels
                 self._put(key, pixels, place[1][-1], tomogram.units, of)
-        self._draw_on_demand(tomogram, looks.on_demand(volume), old, of)
+        self._draw_on_demand(tomogram, looks.on_demand(volume), same, of)
         if not is_there("projection") and (projection := tomogram.projection()):
             number, pixels, units = projection
             self._put("projection", pixels, number, units, of)
@@ -110,8 +122,8 @@ class Publication:
         for key, row in rows.items():
             if not is_there(key) and (sinogram := tomogram.sinogram(row)) is not None:
                 self._put(key, sinogram, row, "attenuation", of)
-        if "candidates" in old and old["candidates"].of.run_uid == of.run_uid:
-            self._pictures["candidates"] = old["candidates"]
+        if "candidates" in same:
+            self._pictures["candidates"] = same["candidates"]
         now = time.monotonic()
         self._pictures_due = now + max(PICTURE_PERIOD_S, _MOST_OF_THE_TIME * (now - began))
 
@@ -127,12 +139,10 @@ class Publication:
         self._store.publish(status, self._pictures)
 
     def _draw_on_demand(
-        self, tomogram: Tomogram, places: Mapping[str, Place], old: Mapping[str, Picture], of: Subject
+        self, tomogram: Tomogram, places: Mapping[str, Place], same: Mapping[str, Picture], of: Subject
     ) -> None:
         """Draw one of the planes that do not grow, the one that has waited longest."""
-        self._pictures |= {
-            key: old[key] for key in places if key in old and old[key].of.run_uid == of.run_uid
-        }
+        self._pictures |= {key: same[key] for key in places if key in same}
         known = {key: anew for key, anew in self._on_demand.items() if key in self._pictures}
         self._on_demand = {key: known.get(key, _Anew()) for key in places}
         key = self._next_on_demand()

@@ -18,10 +18,10 @@ from tomolive.live.planes import Place
 from tomolive.live.prepared import PLAIN
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References
-from tomolive.live.tile_references import TileReferences
 from tomolive.live.run import Batch, Scan
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
+from tomolive.live.tile_references import TileReferences
 from tomolive.live.trends import SliceNumbers, Trends
 from tomolive.recon.binning import binned
 from tomolive.recon.correct import FlatField, flat_field
@@ -158,7 +158,7 @@ class Tomogram:
         all_flats = [[np.concatenate(of_tile) for of_tile in zip(*flats, strict=True)]] if flats else []
         field, _ = self._part.averaged(darks, all_flats, None, PLAIN, None)
         self._field = field if isinstance(field, FlatField) else None
-        beside = [self._part.counts(one) for one in flats]
+        beside = [np.asarray(self._part.counts(one), np.float64) for one in flats]
         self._trends.set_references(self._field, beside, times)
 
     def finish(self, *, refine: bool = True) -> bool:
@@ -213,6 +213,10 @@ class Tomogram:
         self._slices.look(places)
 
     # -- what comes out -------------------------------------------------------------------------------------
+
+    def grows(self, place: Place) -> bool:
+        """Whether a plane grows, and holds all projections."""
+        return self._slices.grows(place)
 
     @property
     def received(self) -> int:

@@ -111,8 +111,8 @@ class LiveReconstruction:
             may_fail=self._may_fail, show=self._show,
         )  # fmt: skip
         self._granting = Granting(
-            self._scans, self._wishes, self._publication, self._estimates, self._endings, self._results,
-            orders,
+            self._scans, self._wishes, self._looks, self._publication, self._estimates, self._endings,
+            self._results, orders,
         )  # fmt: skip
         self._silence = silence
         self._reader = ScanReader(rules)
