@@ -218,3 +218,20 @@ def test_flats_that_come_again_after_the_projections(tmp_path, scan_of):
     assert_same(final.pictures["xy"].pixels, volume[2])
     (drift,) = [trend for trend in final.status.trends if trend.name == "Flat-field drift"]
     assert drift.points[0][0] == 60
+
+
+def test_a_centre_found_before_the_flats_is_found_again():
+    """Without flats two projections show the beam rather than the sample: what they say is not kept."""
+    angles = np.linspace(0, np.pi, 61)
+    profile = 0.03 + np.exp(-(((np.arange(COLUMNS) - 31.5) / 16) ** 2))
+    frames = ((counts(angles, 27.3) - 100) * profile + 100).astype(np.uint16)
+    darks, flats = refs()
+    slices = SliceAccumulator(ROWS, COLUMNS)
+    slices.set_references(darks, None)
+    slices.add(frames, angles, range(61))
+    slices.set_references(darks, None)
+    assert slices.center == pytest.approx(31.5, abs=1)
+    slices.set_references(darks, (flats - 100) * profile + 100)
+    assert slices.center == pytest.approx(27.3, abs=0.3)
+    slices.finish()
+    assert slices.center == pytest.approx(27.3, abs=0.1)

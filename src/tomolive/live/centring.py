@@ -77,7 +77,7 @@ class Centring:
         self._deviation = None
 
     def reconsider(self) -> None:
-        """Estimate the centre again from the next pair: one of the last was of no use."""
+        """Estimate the centre again from the next pair: what the last one told no longer holds."""
         self._deviation = None
 
     def take(self, found: Found | None, *, early: bool = False) -> bool:
