@@ -1,6 +1,7 @@
 """`tomolive check beamline.yml`: each mistake is told with its line, setting, reason, and what to do."""
 
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -172,6 +173,38 @@ def test_clocks_that_disagree_are_a_mistake(tmp_path: Path, hub_an_hour_ahead: i
     found = [f for f in _mistakes(path) if f.key == "hub.http"]
     assert len(found) == 1
     assert "3600 s ahead of this one" in found[0].text or "3599 s ahead" in found[0].text
+
+
+@pytest.mark.parametrize("scheme", ["nats", "kafka"])
+def test_each_server_of_a_broker_is_asked(tmp_path: Path, scheme: str, free_port: int) -> None:
+    """One of three that is away is a warning, as the others do without it; all of them are a mistake."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        hosts = [f"127.0.0.1:{port}" for port in (there.getsockname()[1], free_port)]
+        path = _file(tmp_path, f"hub:\n  address: {scheme}://me:secret@{','.join(hosts)}/scans\n")
+        found = [f for f in check_settings(path, {}) if f.key == "hub.address"]
+    assert [(f.level, host in f.text) for f, host in zip(found, hosts, strict=True)] == [
+        ("fine", True), ("warning", True),
+    ]  # fmt: skip
+    assert not any("secret" in f.text for f in found)
+    assert [f.key for f in _mistakes(path) if f.key == "hub.address"] == ["hub.address"] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ("hub: {address: 'nats://one:4222,two:many/scans'}", "hub.address"),
+        ("hub: {address: 'kafka://me:secret@:9092/scans'}", "hub.address"),
+        (
+            "catalog: {database: 'postgresql://a@/b', storage: 'postgresql://a@h.invalid/c'}",
+            "catalog.database",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_understood_is_a_mistake(tmp_path: Path, settings: str, key: str) -> None:
+    """It is told with its setting, and its password is not."""
+    found = [f for f in _mistakes(_file(tmp_path, settings)) if f.key == key]
+    assert any("HOST:PORT" in f.text for f in found), found
+    assert not any("secret" in f.text for f in found)
 
 
 def test_every_setting_says_what_it_is() -> None:

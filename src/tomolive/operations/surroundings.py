@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tomolive.config import Settings, parse_size
-from tomolive.errors import TomoliveError
+from tomolive.errors import AddressError, TomoliveError
 from tomolive.operations.consistency import listeners
 from tomolive.operations.finding import Check, Finding, fine, mistake, warning
 from tomolive.operations.services import TIMEOUT_S, fetch, service_urls
+from tomolive.stream.engines.address import EngineAddress
 
 _CLOCK_S = 2.0
 """Clocks that differ by more make lags and ages lie."""
@@ -177,20 +178,33 @@ def _services(settings: Settings) -> Iterator[Finding]:
 
 
 def _reachable(settings: Settings) -> Iterator[Finding]:
-    """Connect to what speaks no HTTP."""
+    """Connect to what speaks no HTTP; of a broker that has several servers, to each."""
     targets = {"hub.address": settings.hub.address, "volume.dask": settings.volume.dask}
     targets |= {"catalog.database": settings.catalog.database, "catalog.storage": settings.catalog.storage}
-    defaults = {"nats": 4222, "kafka": 9092, "postgresql": 5432, "stock": 5568, "tcp": 5569}
     for key, uri in targets.items():
-        if uri is None:
-            continue
-        parts = urlsplit(uri if "://" in uri else f"tcp://{uri}")
-        port = parts.port or defaults.get(parts.scheme, 0)
+        if uri is None or uri.startswith("postgresql:") and not urlsplit(uri).hostname:
+            continue  # a database behind a socket of this machine has no host
         try:
-            with socket.create_connection((parts.hostname or "localhost", port), TIMEOUT_S):
-                yield fine(key, f"{parts.hostname}:{port} answers")
-        except OSError as error:
-            yield mistake(key, f"nothing answers at {parts.hostname}:{port}: {error.strerror or error}")
+            endpoints = EngineAddress.parse(uri if "://" in uri else f"tcp://{uri}").endpoints
+        except AddressError as error:
+            yield mistake(key, str(error))
+            continue
+        silent = {place: reason for place in endpoints if (reason := _silence(place))}
+        for host, port in endpoints:
+            if (host, port) not in silent:
+                yield fine(key, f"{host}:{port} answers")
+        tell = mistake if len(silent) == len(endpoints) else warning
+        for (host, port), reason in silent.items():
+            yield tell(key, f"nothing answers at {host}:{port}: {reason}")
+
+
+def _silence(place: tuple[str, int]) -> str:
+    """Return why there is no connection to a host and port; empty: there is one."""
+    try:
+        socket.create_connection(place, TIMEOUT_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _names(settings: Settings) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tomolive.errors import AddressError
 
-_PORTS = {"nats": 4222, "kafka": 9092}
+_PORTS = {"tcp": 5569, "stock": 5568, "nats": 4222, "kafka": 9092, "postgresql": 5432}
 _SECRET = "***"  # noqa: S105  # what is shown in place of one
 
 
