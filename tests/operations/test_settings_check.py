@@ -194,10 +194,6 @@ def test_each_server_of_a_broker_is_asked(tmp_path: Path, scheme: str, free_port
     [
         ("hub: {address: 'nats://one:4222,two:many/scans'}", "hub.address"),
         ("hub: {address: 'kafka://me:secret@:9092/scans'}", "hub.address"),
-        (
-            "catalog: {database: 'postgresql://a@/b', storage: 'postgresql://a@h.invalid/c'}",
-            "catalog.database",
-        ),
     ],
 )
 def test_an_address_that_cannot_be_understood_is_a_mistake(tmp_path: Path, settings: str, key: str) -> None:

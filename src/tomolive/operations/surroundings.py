@@ -182,7 +182,7 @@ def _reachable(settings: Settings) -> Iterator[Finding]:
     targets = {"hub.address": settings.hub.address, "volume.dask": settings.volume.dask}
     targets |= {"catalog.database": settings.catalog.database, "catalog.storage": settings.catalog.storage}
     for key, uri in targets.items():
-        if uri is None or uri.startswith("postgresql:") and not urlsplit(uri).hostname:
+        if uri is None or (uri.startswith("postgresql:") and not urlsplit(uri).hostname):
             continue  # a database behind a socket of this machine has no host
         try:
             endpoints = EngineAddress.parse(uri if "://" in uri else f"tcp://{uri}").endpoints
