@@ -1,11 +1,12 @@
 """The documents of a run and of its results: out of a catalog, a hub's journal, or a file of JSON lines."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tomolive.catalog.open import open_run, tiled_errors
+from tomolive.catalog.writer import PLACES
 from tomolive.errors import AddressError, DocumentError
 from tomolive.stream.recorded import Document, read_documents, split_runs
 
@@ -36,7 +37,7 @@ def from_catalog(uri: str, run: str | int = "newest") -> Runs:
             raw = catalog.get(made_of, raw) if made_of else raw
             raw_uid = raw.metadata["start"]["uid"]
             results = catalog.search(Key("start.raw_run") == raw_uid).values()
-            return {node.metadata["start"]["uid"]: list(mended(node.documents())) for node in (raw, *results)}
+            return {node.metadata["start"]["uid"]: list(documents_of(node)) for node in (raw, *results)}
     finally:
         raw.context.close()
 
@@ -119,6 +120,54 @@ def _in_journal(address: str, run: str, most: int | None = None) -> list[Documen
     dispatcher.subscribe_idle(end_of_journal)
     dispatcher.start()
     return documents
+
+
+def documents_of(run: Any) -> Iterator[Document]:
+    """Yield the documents of a run that Tiled's client has returned, so that they can be read again.
+
+    bluesky-tiled-plugins 2.0.12 makes one range of an image that lies in several places; the archive has
+    noted these, see `tomolive.catalog.writer.PLACES`.
+    """
+    places: Mapping[str, Any] = run.metadata.get(PLACES) or {}
+    streams: dict[str, str] = {}
+    resources: dict[str, dict[str, Any]] = {}
+    scattered: list[_Scattered] = []
+    for name, doc in mended(run.documents()):
+        if name == "descriptor":
+            streams[doc["uid"]] = doc["name"]
+        if name == "stream_resource" and places:
+            resources[doc["uid"]] = doc
+            continue
+        if name == "stream_datum" and places:
+            resource = resources[doc["stream_resource"]]
+            place = places.get(f"{streams[doc['descriptor']]}/{resource['data_key']}")
+            if place is not None:
+                scattered.append((resource, doc, place))
+                continue
+            yield "stream_resource", resource
+        if name == "stop":
+            yield from _in_order(scattered)
+        yield name, doc
+
+
+_Scattered = tuple[dict[str, Any], dict[str, Any], Mapping[str, Any]]
+"""The stream_resource and the stream_datum that Tiled's server makes of an image, and where it lies."""
+
+
+def _in_order(images: Iterable[_Scattered]) -> Iterator[Document]:
+    """Yield a stream_resource for each file and a stream_datum for each range, in the order of the scan."""
+    announced: dict[str, int] = {}
+    parts = [(part[-1], part, image) for image in images for part in image[2]["ranges"]]
+    for order, (file, first, last, _), (resource, datum, place) in sorted(parts, key=lambda part: part[0]):
+        uid = f"{resource['uid']}-{file}"
+        if uid not in announced:
+            yield "stream_resource", {**resource, **place["files"][file], "uid": uid}
+            announced[uid] = 0
+        number = announced.setdefault(datum["uid"], 1)
+        announced[datum["uid"]] += last - first
+        numbers = {"start": number, "stop": announced[datum["uid"]]}
+        own = {"uid": f"{datum['uid']}-{order}", "stream_resource": uid}
+        yield "stream_datum", {**datum, **own, "indices": {"start": first, "stop": last}, "seq_nums": numbers}
 
 
 def mended(documents: Iterable[tuple[Any, Any]]) -> Iterator[Document]:

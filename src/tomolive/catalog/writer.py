@@ -5,9 +5,12 @@ batches end by number or with the run, so that its data can be seen while a scan
 request (50 to 150 ms) for each event.
 """
 
+import itertools
 import sys
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+import h5py
 from bluesky_tiled_plugins.writing.consolidators import (
     CONSOLIDATOR_REGISTRY,
     ConsolidatorBase,
@@ -15,6 +18,7 @@ from bluesky_tiled_plugins.writing.consolidators import (
     Patch,
 )
 from bluesky_tiled_plugins.writing.tiled_writer import _RunWriter
+from tiled.utils import path_from_uri
 
 from tomolive import __version__
 
@@ -22,6 +26,11 @@ MARK = "archived"
 """Key in a run's metadata that says where in the hub's journal it begins: an archive writes this run."""
 GIVEN_UP = "given_up"
 """Key in :data:`MARK` that says why the run is not written any more."""
+
+PLACES = "announced"
+"""Key in a run's metadata that says where images lie that Tiled's server makes one range of: for each
+``stream/data_key`` its ``files``, as their stream_resources announced them, and its ``ranges``: file, first
+index, the one after the last, and which of all ranges of the data key it was."""
 
 Document = dict[str, Any]
 _HDF5, _ZARR = "application/x-hdf5", "application/x-zarr"
@@ -44,6 +53,7 @@ class RunWriter(_RunWriter):
         super().__init__(cast(Any, _Marking(client, mark, cut_off)), batch_size=sys.maxsize)
         self._datums: list[Document] = []
         self._assets_sent: dict[str, int] = {}
+        self._announced: dict[str, list[_Range]] = {}
 
     def get_sres_node(self, sres_uid: str, desc_uid: str | None = None) -> tuple[Any, Any]:
         """Have files described by classes of ours, here and in no other writer of this process."""
@@ -58,6 +68,13 @@ class RunWriter(_RunWriter):
     def stream_datum(self, doc: Document) -> None:
         """Keep until the next flush."""
         self._datums.append(doc)
+        source, stream = doc["stream_resource"], self._desc_nodes[doc["descriptor"]].item["id"]
+        ranges = self._announced.setdefault(self._stream_resource_cache[source]["data_key"], [])
+        first, last = doc["indices"]["start"], doc["indices"]["stop"]
+        if ranges and (ranges[-1].source, ranges[-1].last) == (source, first):
+            ranges[-1].last = last
+        else:
+            ranges.append(_Range(source, stream, first, last))
 
     def flush(self) -> None:
         """Write what has been kept."""
@@ -77,7 +94,25 @@ class RunWriter(_RunWriter):
     def stop(self, doc: Document) -> None:
         """Write what is left, then the stop document: a run with one is complete."""
         self.flush()
+        if places := self._places():
+            self.root_node.update_metadata(metadata={PLACES: places}, drop_revision=True)
         super().stop(cast(Any, doc))
+
+    def _places(self) -> Document:
+        """Return where the images lie of which a stream has several ranges; see :data:`PLACES`."""
+        places: Document = {}
+        for key, ranges in self._announced.items():
+            of_streams: dict[str, Document] = {}
+            for order, one in enumerate(ranges):
+                place = of_streams.setdefault(f"{one.stream}/{key}", {"files": [], "ranges": []})
+                source = self._stream_resource_cache[one.source]
+                file = {"uri": source["uri"], "parameters": dict(source["parameters"])}
+                if file not in place["files"]:
+                    place["files"].append(file)
+                place["ranges"].append([place["files"].index(file), one.first, one.last, order])
+            if len(ranges) > len(of_streams):
+                places |= of_streams
+        return places
 
     def _update_data_source_for_node(self, node: Any, data_source: Any, patch: Patch | None = None) -> None:
         # The server adds assets and never removes one; a TIFF series, sent whole each time, is quadratic.
@@ -92,18 +127,31 @@ class RunWriter(_RunWriter):
         df_client.append_partition(0, table)
 
 
-class AnnouncedFrames(HDF5Consolidator):
-    """The frames that documents announced, no more, wherever in the file they are.
+@dataclass
+class _Range:
+    """Indices that a stream has of a file one after the other, no other stream in between."""
 
-    Upstream takes the first n frames of a file. A stream that shares its file with others begins somewhere
-    else, and flats that are taken before and after the projections lie in two places. Tiled applies the
-    parameter ``slice`` to the dataset before anything else, so that neither a file that is ahead of the
+    source: str
+    """Uid of the stream_resource."""
+    stream: str
+    first: int
+    last: int
+
+
+class AnnouncedFrames(HDF5Consolidator):
+    """The frames that documents announced, no more, wherever in which file they are.
+
+    Upstream takes the first n frames of its files, joined. A stream that shares its file with others begins
+    somewhere else, and flats that are taken before and after the projections lie in two places. Tiled applies
+    the parameter ``slice`` to the datasets before anything else, so that neither a file that is ahead of the
     documents nor ``run.validate()`` changes what is served.
     """
 
     def __init__(self, stream_resource: Any, descriptor: Any) -> None:
         super().__init__(stream_resource, descriptor)
+        self._files = {stream_resource["uid"]: 0}
         self._announced: list[list[int]] = []
+        """File, first frame in it, and the one after the last."""
         self._frames_per_index = self._collections()
         if not self.chunk_shape and len(self.datum_shape) > 1:
             # Classic detectors do not say; upstream takes a whole scan for one chunk, too large to read.
@@ -112,21 +160,51 @@ class AnnouncedFrames(HDF5Consolidator):
             # What upstream's validator divides the length of the dataset by.
             self.metadata["frame_per_point"] = self._frames_per_index
 
+    def update_from_stream_resource(self, stream_resource: Any) -> None:
+        """Go on in another file."""
+        super().update_from_stream_resource(stream_resource)
+        self._files[stream_resource["uid"]] = len(self.assets) - 1
+
     def consume_stream_datum(self, doc: Any) -> Patch:
         """Count the frames, and remember where they are."""
+        file = self._files[doc["stream_resource"]]
         start, stop = (doc["indices"][end] * self._frames_per_index for end in ("start", "stop"))
-        if self._announced and self._announced[-1][1] == start:
-            self._announced[-1][1] = stop
+        if self._announced and self._announced[-1][::2] == [file, start]:
+            self._announced[-1][2] = stop
         elif stop > start:
-            self._announced.append([start, stop])
+            self._announced.append([file, start, stop])
         return super().consume_stream_datum(doc)
 
     def adapter_parameters(self) -> dict[str, Any]:
-        """Say which frames of the dataset are the stream's; several files are joined, as upstream does."""
+        """Say which frames of the datasets are the stream's."""
         parameters = super().adapter_parameters()
-        if len(self.assets) == 1 and self._announced and "slice" not in parameters:
-            parameters["slice"] = _as_slice(self._announced)
+        if self._announced and "slice" not in parameters and not self._are_whole_files():
+            parameters["slice"] = _as_slice(self._joined())
         return parameters
+
+    def _are_whole_files(self) -> bool:
+        """Whether there are several files, each of them the stream's own from its first frame on."""
+        several = [[file, 0] for file in range(len(self.assets))]
+        return len(several) > 1 and [range_[:2] for range_ in self._announced] == several
+
+    def _joined(self) -> list[list[int]]:
+        """Return the announced frames by their places in all files, one after the other."""
+        lengths = [self._length(asset.data_uri) for asset in self.assets[:-1]]
+        before = [0, *itertools.accumulate(lengths)]
+        return [[before[file] + first, before[file] + last] for file, first, last in self._announced]
+
+    def _length(self, uri: str) -> int:
+        """Return the frames of a file that is complete, since another one has followed it."""
+        path = path_from_uri(uri)
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                dataset: Any = file[self._sres_parameters["dataset"]]
+                return len(dataset)
+        except (OSError, KeyError) as error:
+            raise ValueError(
+                f"parts of {path} and of other files make one stream; it can be served only if the archive "
+                f"can read how many frames that file holds: {error}"
+            ) from error
 
     def _collections(self) -> int:
         """Return the frames of the dataset that one index stands for."""

@@ -113,13 +113,14 @@ def _from_file(path: Path, run_uid: str) -> list[Document]:
 
 def _from_catalog(uri: str, run_uid: str) -> list[Document]:
     from tomolive.catalog.open import open_run, tiled_errors
+    from tomolive.catalog.run_documents import documents_of
 
     run = open_run(uri, run_uid)
     try:
         with tiled_errors(uri):
             picker = _RunPicker(run_uid)
-            for name, doc in run.documents():
-                picker(str(name), dict(doc))
+            for name, doc in documents_of(run):
+                picker(name, doc)
     finally:
         run.context.close()
     return picker.result(f"the catalog at {uri.partition('?')[0]}")

@@ -217,8 +217,8 @@ class Preparation:
                 "used": int(rows.present.sum()),
                 "missing": _ranges(np.setdiff1d(rows.numbers[~rows.present], rows.without_beam)),
                 "without_beam": _ranges(rows.without_beam),
-                "darks": scan.darks,
-                "flats": scan.flats,
+                "darks": rows.darks,
+                "flats": rows.flats,
             },
             "coverage_deg": _coverage(rows.angles[rows.present], widened=job.widened),
             "parameters": {

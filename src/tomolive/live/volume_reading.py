@@ -5,7 +5,7 @@ in another run, are known when the projections come. Corrections that need whole
 those that do not are left to whoever reads the rows, since counts take half the room of line integrals.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -66,6 +66,9 @@ class ScanRows:
     """Numbers of the latter."""
     numbers: npt.NDArray[np.int64]
     """(frames,), of the projections within the scan."""
+    darks: int
+    """How many frames the correction was made of ..."""
+    flats: int
     shape: tuple[int, int]
     """Rows and columns of a frame, before binning."""
     notes: list[str]
@@ -116,7 +119,7 @@ def read_scan(
         if no image can be read.
     """
     scan = understand(documents, how.rules)
-    found, notes = _read_references(scan, documents, fetch, how)
+    found, notes, counts = _read_references(scan, documents, fetch, how)
     rows = _Projections(scan, found, make_store, how, notes)
     with ThreadPoolExecutor(how.threads, thread_name_prefix="rows") as pool:
         pending: deque[Future[None]] = deque()
@@ -131,14 +134,14 @@ def read_scan(
                 pending.popleft().result()
         for future in pending:
             future.result()
-    return rows.result()
+    return rows.result(darks=counts["dark"], flats=counts["flat"])
 
 
 def _read_references(
     scan: Scan, documents: Sequence[Document], fetch: Fetch, how: Reading
-) -> tuple[References, list[str]]:
-    """Read the darks and flats of a run, and of those that it names where it has none of its own."""
-    found, notes = References(), []
+) -> tuple[References, list[str], Counter[str]]:
+    """Read the darks and flats of a run, and of those that it names; count them by kind."""
+    found, notes, counts = References(), [], Counter[str]()
     sources = [documents, *(list(fetch(uid)) for uid in scan.references)]
     for source in sources:
         reader = ScanReader(how.rules)
@@ -148,7 +151,8 @@ def _read_references(
                 continue
             of = reader.scan(out.run_uid)
             found.add(out, of.planned if of else None)
-    return found, notes
+            counts[out.kind] += len(out.array)
+    return found, notes, counts
 
 
 def _keep(notes: list[str], note: Note) -> None:
@@ -295,7 +299,7 @@ class _Projections:
         self._angles[place : place + len(frames)] = batch.angles
         self._present[place : place + len(frames)] = True
 
-    def result(self) -> ScanRows:
+    def result(self, *, darks: int, flats: int) -> ScanRows:
         """Return what has been read."""
         every = [np.arange(first, last) for first, last in self._scan.announced]
         numbers = np.concatenate([np.empty(0, np.int64), *every])
@@ -318,6 +322,8 @@ class _Projections:
             present,
             dark,
             numbers,
+            darks,
+            flats,
             (self._shape[0], self._shape[1]),
             self._notes,
         )
