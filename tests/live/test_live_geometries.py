@@ -5,6 +5,7 @@ import pytest
 
 from tomolive.config import CorrectionSettings, LiveSettings, PaganinSettings
 from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.candidates import strip_of
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
@@ -70,6 +71,36 @@ def test_a_half_acquisition_is_wide(center):
     y, x = np.indices(found["xy"].shape) - (size - 1) / 2
     inside = (x + 20) ** 2 + (y - 12) ** 2 < 6**2
     assert found["xy"][inside].mean() == pytest.approx(0.02, rel=0.1)
+
+
+def test_each_part_of_a_whole_turn_weighs_what_it_covers():
+    """A half acquisition whose second half turn has half as many projections has the same grey levels."""
+    angles = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    slices = []
+    for kept in (np.arange(240), np.r_[0:120, 120:240:2]):
+        one = SliceAccumulator(ROWS, COLUMNS, center=9.3, turn=360.0)
+        one.set_references(*refs())
+        add_all(one, counts(angles, 9.3)[kept], angles[kept])
+        slices.append(one.slices()["xy"])
+    even, uneven = slices
+    y, x = np.indices(even.shape) - (len(even) - 1) / 2
+    inside = np.hypot(x, y) < 40
+    assert np.sqrt(np.mean((uneven - even)[inside] ** 2)) < 0.05 * even.max()
+    ball = (x + 20) ** 2 + (y - 12) ** 2 < 6**2
+    assert uneven[ball].mean() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("center", [12.3, 51.2])
+def test_candidates_of_a_half_acquisition(center):
+    """The strip of centres is of the wide slice: the right one is the best."""
+    angles = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    slices = SliceAccumulator(ROWS, COLUMNS, center=center, turn=360.0)
+    slices.set_references(*refs())
+    add_all(slices, counts(angles, center), angles)
+    strip = strip_of(slices, center, 1.0, 5, 1.0)()
+    assert np.argmax(strip.scores) == 2
+    size = slices.volume_shape[1]
+    assert strip.pixels.shape == (size, 5 * size)
 
 
 def test_a_centre_change_can_make_a_half_acquisition():

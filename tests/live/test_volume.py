@@ -18,12 +18,13 @@ import zarr
 
 from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
 from tomolive.errors import FileAccessError, ScanError, SettingsError
+from tomolive.geometry import angle_weights
 from tomolive.live.volume import CancelledError, make_volume
 from tomolive.live.volume_documents import DocumentSource
 from tomolive.live.volume_memory import share_memory
 from tomolive.live.volume_request import VolumeRequest
 from tomolive.live.volume_rows import RowLayout, RowStore
-from tomolive.recon import normalize, reconstruct
+from tomolive.recon import normalize, reconstruct, widen
 
 LONG = 120
 
@@ -172,10 +173,18 @@ def test_half_acquisition_can_be_said(recorded_scan, tmp_path):
 
 
 def test_half_acquisition_is_widened(recorded_scan, tmp_path):
-    """A whole turn about an axis near the edge gives a volume as wide as both half turns see."""
-    scan = recorded_scan(rows=18, angles=np.linspace(0, 359, 180), columns=64)
+    """A whole turn about an axis near the edge is as wide as both halves see, which may be uneven."""
+    angles = np.r_[np.arange(0, 180, 2.0), np.arange(180, 360, 4.0)]
+    scan = recorded_scan(rows=18, angles=angles, columns=64, pixel_um=None)
     result = make_volume(request_of(scan, tmp_path / "out", center=12.0))
-    assert values(result.path).shape == (18, 103, 103)
+    with h5py.File(scan.file) as file:
+        frames = file["entry/data/data"][:]
+    integrals = normalize(frames[5:], frames[2:5], frames[:2])
+    wide, center = widen(integrals.transpose(1, 0, 2), 12.0)
+    radians = np.deg2rad(angles)
+    expected = reconstruct(wide, radians, center, weights=angle_weights(radians / 2))
+    assert expected.shape == (18, 103, 103)
+    np.testing.assert_allclose(values(result.path), expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_ome_zarr_opens_in_a_reader_that_is_not_ours(recorded_scan, tmp_path):

@@ -48,7 +48,7 @@ def strip_of(
         raise ReconstructionError(
             f"centres from {centers[0]:g} to {centers[-1]:g}; expected columns from 0 to {last}"
         )
-    sinogram = projections.sinograms([slices.positions["xy"]])[0]
+    sinogram = projections.widened(projections.sinograms([slices.positions["xy"]])[0])
     radians, name = slices.angles.copy(), projections.filter
     places = [projections.place_of(center) for center in centers]
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tomolive import geometry
 from tomolive.live.planes import Place, PlaneSet
 from tomolive.live.prepared import PIECE, PreparedProjections
+from tomolive.recon.half_acquisition import of_half_turn
 from tomolive.recon.parallel import blocks
 
 Angles = npt.NDArray[np.float64]
@@ -64,7 +65,7 @@ class Drawing:
         self._weights = np.zeros(0)
         self.striped = 0
         if self._projections.ready:
-            self._weights = geometry.angle_weights(angles)
+            self._weights = geometry.angle_weights(self._folded(angles))
             self._redrawn_at = len(angles)
             self._draw(self._weights, places, angles, center)
 
@@ -77,7 +78,7 @@ class Drawing:
     def draw_new(self, angles: Angles, center: float) -> None:
         """Draw what has been added, with weights that fit those already drawn."""
         old = len(self._weights)
-        cells = geometry.angle_cells(angles)
+        cells = geometry.angle_cells(self._folded(angles))
         scale = self._weights.sum() / cells[:old].sum() if old else 1.0
         weights = np.concatenate([np.zeros(old), cells[old:] * scale])
         self._weights = np.concatenate([self._weights, weights[old:]])
@@ -95,7 +96,7 @@ class Drawing:
 
     def _settle(self, angles: Angles, center: float, tolerance: float) -> None:
         """Draw the differences to the right weights, if they matter."""
-        right = geometry.angle_weights(angles)
+        right = geometry.angle_weights(self._folded(angles))
         # a common factor costs nothing; the one that most projections agree on
         factor = np.median(self._weights / right)
         lacking = right * factor - self._weights
@@ -109,6 +110,10 @@ class Drawing:
         lacking[~wrong] = 0
         self._weights = self._weights + lacking
         self._add(lacking, self.places, angles, center)
+
+    def _folded(self, angles: Angles) -> Angles:
+        """Return the angles that say what each projection weighs."""
+        return of_half_turn(angles) if self._projections.is_widened else angles
 
     def _draw(self, weights: Angles, places: Sequence[Place], angles: Angles, center: float) -> None:
         """Draw all projections into planes that have just begun."""

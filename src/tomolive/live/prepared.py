@@ -168,7 +168,7 @@ class PreparedProjections:
         self._field, self.corrections = field, corrections
         self.filter, self._axis = check_filter(filter_name), axis
         self.rows, columns = binned_shape(self._shape, corrections.binning)
-        self.columns = self._widened(np.zeros((1, columns), np.float32)).shape[-1]
+        self.columns = self.widened(np.zeros((1, columns), np.float32)).shape[-1]
         self._forget()
 
     def _forget(self) -> None:
@@ -230,7 +230,7 @@ class PreparedProjections:
         return self._guarded(self.integrals(np.arange(first, last), slice(row, row + 1))[:, 0])
 
     def _guarded(self, integrals: Floats) -> Floats:
-        filtered = filter_rows(self._widened(integrals), self.filter)
+        filtered = filter_rows(self.widened(integrals), self.filter)
         guarded = np.zeros((len(filtered), filtered.shape[1] + GUARDS), np.float32)
         guarded[:, 1:-2] = filtered
         return guarded
@@ -273,10 +273,11 @@ class PreparedProjections:
             )
         integrals = self.integrals(indices)
         return lambda rows, out=None: filter_bands(
-            self._widened(integrals[:, slice(*rows)]), self.filter, out=out
+            self.widened(integrals[:, slice(*rows)]), self.filter, out=out
         )
 
-    def _widened(self, integrals: Floats) -> Floats:
+    def widened(self, integrals: Floats) -> Floats:
+        """Return line integrals (..., columns) as wide as the volume: of a half acquisition with shares."""
         if self._axis is None:
             return np.ascontiguousarray(integrals)
         return widen(integrals, binned_place(self._axis, self.corrections.binning))[0]

@@ -24,7 +24,7 @@ from tomolive.live.volume_output import FORMATS, VolumeFile, VolumeForm
 from tomolive.live.volume_rows import RowLayout, RowStore
 from tomolive.live.volume_source import ScanArrays, read_band
 from tomolive.recon.gridding import Plan
-from tomolive.recon.half_acquisition import widen
+from tomolive.recon.half_acquisition import of_half_turn, widen
 from tomolive.recon.pipeline import correct_sinograms
 
 Floats = npt.NDArray[np.float32]
@@ -139,8 +139,9 @@ class BlockMaker:
     @cached_property
     def _plan(self) -> Plan:
         angles = self._arrays.angles
-        weights = angle_weights(angles) / (self.job.pixel_cm or 1.0)
+        weights = angle_weights(of_half_turn(angles) if self.job.widened else angles)
         columns = self.job.form.shape[2]
+        weights /= self.job.pixel_cm or 1.0
         return Plan(angles, columns, weights=weights, filter=self.job.filter, threads=self._threads)
 
     def close(self) -> None:

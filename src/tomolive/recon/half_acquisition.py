@@ -30,6 +30,15 @@ def is_half_acquisition(center: float, columns: int, turn: float, said: bool | N
     return turn >= _WHOLE_TURN_DEG and LEAST_OVERLAP <= short < _OFF_AXIS * columns
 
 
+def of_half_turn(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return angles, radians, with which weights and coverage of a whole turn are told as of half a turn.
+
+    Otherwise projections at t and t + pi see the same lines, and share what both stand for. Here they see
+    different ones, so each stands for its own part of the whole turn, however uneven that is.
+    """
+    return 0.5 * angles
+
+
 def widen(sinograms: npt.ArrayLike, center: float) -> tuple[npt.NDArray[np.float32], float]:
     """Extend sinograms of a half-acquisition scan to the width that both half turns see together.
 
@@ -44,7 +53,8 @@ def widen(sinograms: npt.ArrayLike, center: float) -> tuple[npt.NDArray[np.float
     -------
     (wide, center)
         float32 line integrals with shares, and the centre in them; give both to `tomolive.recon.reconstruct`
-        with the angles as they are.
+        with the angles as they are, and ``weights=angle_weights(angles / 2)`` (`tomolive.geometry`) unless
+        they are even.
 
     Raises
     ------
