@@ -664,6 +664,16 @@ def test_wishes_before_the_first_picture(live, scan_of):
     assert runs.summary(scan.uid)["positions"]["xz"] == 20
 
 
+def test_a_wish_overtakes_a_backlog_of_frames(live, scan_of):
+    """What was asked for before many frames come at once is done, and shown, before all are drawn."""
+    scan = scan_of.Scan()
+    runs = live([*scan.opening, *scan.level("darks"), *scan.level("flats")])
+    runs.feeder.items += [lambda: runs.controls.post(Wish("Ada", center=20.0)), *scan.turn(0, 60)]
+    runs.run()
+    first = next(s for s in runs.store.all if s.pictures and s.pictures["xy"].of.center == 20.0)
+    assert first.pictures["xy"].of.frames_received < 60
+
+
 def test_a_wish_for_the_scan_that_begins(live, scan_of):
     """It waits for the first picture of that scan; the one before, which is still shown, stays as it is."""
     one, two = scan_of.Scan(), scan_of.Scan()

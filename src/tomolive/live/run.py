@@ -1,8 +1,8 @@
 """What is known of one tomography run: what the start document says, and what has come so far."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,16 @@ class Batch:
     """(n,), radians; only projections have angles, and none if the scan does not tell them."""
     after: int = 0
     """Of darks and flats: the number that follows the last projection before them; 0 before the first."""
+
+    def pieces(self, most: int) -> Iterator["Batch"]:
+        """Yield the projections of this batch, at most so many at once; darks and flats stay together."""
+        if self.kind != "projection" or len(self.array) <= most:
+            yield self
+            return
+        for first in range(0, len(self.array), most):
+            part = slice(first, first + most)
+            angles = None if self.angles is None else self.angles[part]
+            yield replace(self, first=self.first + first, array=self.array[part], angles=angles)
 
 
 @dataclass(frozen=True)

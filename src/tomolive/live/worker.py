@@ -44,6 +44,8 @@ SILENCE_S = 60.0
 SILENT_KEPT = 3
 """Scans that went silent while another one runs; their projections take memory."""
 _SILENCE_TOLD_EVERY_S = 5.0
+_AT_ONCE = 16
+"""Frames of a backlog that are taken before wishes are looked at again; as many as are drawn at once."""
 
 
 class LiveDispatcher(Dispatcher, Protocol):
@@ -164,7 +166,10 @@ class LiveReconstruction:
 
     def _frames(self, frames: Frames) -> None:
         watched = self._hear(frames.run_uid)
-        self._take(self._reader.frames(frames))
+        for output in self._reader.frames(frames):
+            for piece in output.pieces(_AT_ONCE) if isinstance(output, Batch) else [output]:
+                self._take([piece])
+                self._tick()
         if watched and self._has_all(watched):
             self._endings.finish(watched)
         self._tick()
