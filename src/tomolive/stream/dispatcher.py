@@ -137,7 +137,7 @@ class RemoteDispatcher:
         return token
 
     def subscribe_idle(self, callback: Callable[[], Any]) -> int:
-        """Have ``callback`` called about every 50 ms while no document waits, in the thread of ``start``."""
+        """Have ``callback`` called in the thread of ``start`` 20 to 50 times a second while no document waits."""
         token = next(self._tokens)
         self._idle_callbacks[token] = callback
         return token

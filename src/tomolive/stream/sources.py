@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 _PING_SECONDS = 0.3
 _SUBSCRIBE_SECONDS = 1.0
 _ACKNOWLEDGE_MS = 20
-_POLL_MS = 50
+_POLL_MS = 20
 _SILENT_SECONDS = 5.0
 _LARGEST_STOCK = 256 << 20
 
 Documents = Generator[tuple[str, dict[str, Any]] | None, None, None]
-"""None: no document waits, after a pause of 50 ms."""
+"""None: no document waits, after a pause of some 20 ms."""
 
 
 class Source(Protocol):
