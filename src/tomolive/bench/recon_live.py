@@ -14,7 +14,7 @@ _BATCH = 16
 
 def live(size: int, clock: Clock) -> Iterator[Figure]:
     """Time dark, flat, -log, ramp filter of all rows and three planes, and one plane from what is kept."""
-    from tomolive.live.planes import PlaneSet, bands
+    from tomolive.live.planes import Part, PlaneSet, bands
     from tomolive.recon.correct import flat_field, line_integrals
     from tomolive.recon.fused import correct_and_filter
 
@@ -40,7 +40,7 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
             return correct_and_filter(raw, field, rows[band])
 
     def three_planes() -> None:
-        planes.add(Bands(), radians, weights, center)
+        planes.add([Part(Bands(), radians, weights)], center)
 
     work = f"live {size} x {size}, uint16"
     took = clock.best(three_planes)[0] / _BATCH
@@ -59,7 +59,7 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
 
 def _on_demand(size: int, clock: Clock, kept: list[Floats]) -> Iterator[Figure]:
     """Time planes at another place from all projections of a scan, filtered and in memory."""
-    from tomolive.live.planes import PlaneSet
+    from tomolive.live.planes import Part, PlaneSet
 
     count = ANGLES.get(size, 1500)
     copies = 4
@@ -72,8 +72,7 @@ def _on_demand(size: int, clock: Clock, kept: list[Floats]) -> Iterator[Figure]:
         planes.begin(place)
 
         def draw(place: Any = place) -> None:
-            for batch in batches:
-                planes.add(batch, radians, np.ones(_BATCH), size / 2, [place])
+            planes.add([Part(batch, radians, np.ones(_BATCH)) for batch in batches], size / 2, [place])
 
         took = clock.best(draw)[0] * count / (copies * _BATCH)
         must = at_most(took, 300, " ms") if size == 1024 else {}

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive import geometry
-from tomolive.live.planes import Place, PlaneSet
+from tomolive.live.planes import Part, Place, PlaneSet
 from tomolive.live.prepared import PIECE, PreparedProjections
 from tomolive.recon.half_acquisition import of_half_turn
 from tomolive.recon.parallel import blocks
@@ -16,6 +16,8 @@ Angles = npt.NDArray[np.float64]
 _DRIFT = 0.05
 """Part of the picture that may carry a wrong weight before it is drawn again."""
 _EXACT = 1e-6
+_TOGETHER = 64
+"""Pieces of projections that are handed out to the threads at once."""
 
 
 class Drawing:
@@ -129,19 +131,27 @@ class Drawing:
         if not places or not len(weights):
             return
         axis = self._projections.place_of(center)
-        across = all(plane == "xy" for plane, _ in places)
         start = first - first % PIECE
-        for begin, end in blocks(len(weights) - start, PIECE):
-            a, b = max(start + begin, first), start + end
-            part, turned = weights[a:b], angles[a:b]
-            if not part.any():
-                continue
-            if not across or self._projections.keeps(a):
-                self._planes.add(self._projections.bands_of(a, b), turned, part, axis, places)
-                continue
-            for place in places:
-                rows = self._projections.rows_of(int(place[1][0]), a, b)
-                self._planes.add_rows(place, rows * part[:, np.newaxis].astype(np.float32), turned, axis)
+        pieces = [(max(start + a, first), start + b) for a, b in blocks(len(weights) - start, PIECE)]
+        pieces = [(a, b) for a, b in pieces if weights[a:b].any()]
+        if all(plane == "xy" for plane, _ in places):
+            for some in blocks(len(pieces), _TOGETHER):
+                chosen = pieces[slice(*some)]
+                part = np.concatenate([np.arange(a, b) for a, b in chosen])
+                for place in places:
+                    rows = self._projections.rows_of(int(place[1][0]), chosen)
+                    self._planes.add_rows(place, rows, angles[part], weights[part], axis)
+            return
+        parts: list[Part] = []
+        for a, b in pieces:
+            at_hand = self._projections.keeps(a, b)
+            parts.append(Part(self._projections.bands_of(a, b), angles[a:b], weights[a:b]))
+            # what is made of counts comes with corrected projections of its own
+            if len(parts) == _TOGETHER or not at_hand:
+                self._planes.add(parts, axis, places)
+                parts = []
+        if parts:
+            self._planes.add(parts, axis, places)
 
     def _clean(self, places: Iterable[Place], angles: Angles, center: float) -> None:
         """Draw planes across the axis again, without rings."""
@@ -150,7 +160,6 @@ class Drawing:
         for place in places:
             if place[0] == "xy":
                 rows = self._projections.clean_rows(int(place[1][0]), order)
-                rows *= self._weights[:, np.newaxis].astype(np.float32)
                 self._planes.begin(place)
-                self._planes.add_rows(place, rows, angles, axis)
+                self._planes.add_rows(place, rows, angles, self._weights, axis)
         self.striped = 0

@@ -6,12 +6,13 @@ share the work without sharing a pixel, and the result does not depend on their 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.backproject import add_to_line, add_to_slice, upright_line
+from tomolive.recon.backproject import add_to_line, add_to_slice, pick_row, upright_line
 from tomolive.recon.oblique import oblique_plane
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.tilted import add_to_tilted
@@ -23,6 +24,8 @@ Place = tuple[str, tuple[float, ...]]
 BAND = 32
 """Detector rows that are filtered, and drawn in planes along the axis, by one thread at once."""
 _LEAST_LINES = 16
+_SHARES = 4
+"""Into how many pieces the work of each thread is cut, lest one waits for the others."""
 
 
 def bands(rows: int) -> list[tuple[int, int]]:
@@ -51,6 +54,17 @@ def check_place(place: Place, rows: int, columns: int) -> Place:
         raise ReconstructionError(f"position={where} of plane {plane} is outside 0 to {count - 1}")
     # an index, however it was written
     return plane, (float(int(at[0])),)
+
+
+class Part(NamedTuple):
+    """Some filtered projections."""
+
+    filtered: Sequence[Pixels]
+    """For each band of rows (n, columns + 3, rows of the band); may be made when it is asked for."""
+    angles: npt.NDArray[np.float64]
+    """Radians, (n,)."""
+    weights: npt.NDArray[np.float64]
+    """What each projection weighs, (n,)."""
 
 
 class PlaneSet:
@@ -99,50 +113,60 @@ class PlaneSet:
         """Forget a plane."""
         self._images.pop(place, None)
 
-    def add(
-        self,
-        filtered: Sequence[Pixels],
-        angles: npt.NDArray[np.float64],
-        weights: npt.NDArray[np.float64],
-        center: float,
-        places: Iterable[Place] | None = None,
-    ) -> None:
-        """Add filtered projections at ``angles`` (n,), times ``weights`` (n,), to all planes or some.
+    def add(self, parts: Sequence[Part], center: float, places: Iterable[Place] | None = None) -> None:
+        """Add filtered projections to all planes or some.
 
-        ``filtered`` holds an array for each band of rows, (n, columns + 3, rows of the band); it may make
-        them as they are asked for.
+        A band of rows is asked for where it is used: the thread that makes it, and draws it into all planes
+        that need it, finds it in its cache.
         """
         places = list(self if places is None else places)
         if any(plane == "oblique" for plane, _ in places):
             # each line of a tilted plane may need every band
-            filtered = run(filtered.__getitem__, range(len(self._bands)), self._threads)
-        work: list[Callable[[], None]] = []
-        upright = []
-        for place in places:
-            plane, at = place
-            if plane in ("xz", "yz"):
-                upright.append(place)
-            elif plane == "xy":
-                band, row = divmod(int(at[0]), BAND)
-                rows = filtered[band][:, :, row] * weights[:, np.newaxis].astype(np.float32)
-                work += self._across(place, rows, angles, center)
-            else:
-                work += self._tilted(place, filtered, angles, weights, center)
-
-        lines = [upright_line(weights, angles, center, plane, at[0], self.columns) for plane, at in upright]
-
-        def along(band: int) -> None:
-            one = filtered[band]
-            for place, line in zip(upright, lines, strict=True):
-                add_to_line(one, *line, self._images[place][band])
-
+            every = range(len(self._bands))
+            parts = [p._replace(filtered=run(p.filtered.__getitem__, every, self._threads)) for p in parts]
+        upright = [place for place in places if place[0] in ("xz", "yz")]
+        rows = {place: [np.empty((0, 0), np.float32)] * len(parts) for place in places if place[0] == "xy"}
+        wanted = sorted({_band_of(place)[0] for place in rows})
         if upright:
-            work += [partial(along, band) for band in range(len(self._bands))]
-        run(lambda piece: piece(), work, self._threads)
+            wanted = list(range(len(self._bands)))
+        lines = [
+            [upright_line(p.weights, p.angles, center, plane, at, self.columns) for plane, (at,) in upright]
+            for p in parts
+        ]
 
-    def add_rows(self, place: Place, rows: Pixels, angles: npt.NDArray[np.float64], center: float) -> None:
-        """Add guarded, weighted rows (n, columns + 3) to a plane across the axis."""
-        run(lambda piece: piece(), self._across(place, rows, angles, center), self._threads)
+        def use(some: tuple[int, int]) -> None:
+            for number, part in enumerate(parts):
+                for band in wanted[slice(*some)]:
+                    filtered = part.filtered[band]
+                    for place, line in zip(upright, lines[number], strict=True):
+                        add_to_line(filtered, line, self._images[place][band])
+                    for place, picked in rows.items():
+                        if _band_of(place)[0] == band:
+                            picked[number] = pick_row(filtered, _band_of(place)[1])
+
+        run(use, blocks(len(wanted), -(-len(wanted) // (_SHARES * self._threads)) or 1), self._threads)
+        angles = np.concatenate([part.angles for part in parts])
+        weights = np.concatenate([part.weights for part in parts])
+        work = [
+            each
+            for place, picked in rows.items()
+            for each in self._across(place, np.concatenate(picked), angles, weights, center)
+        ]
+        for place in places:
+            if place[0] == "oblique":
+                work += self._tilted(place, parts, center)
+        run(_call, work, self._threads)
+
+    def add_rows(
+        self,
+        place: Place,
+        rows: Pixels,
+        angles: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64],
+        center: float,
+    ) -> None:
+        """Add guarded rows (n, columns + 3) to a plane across the axis."""
+        run(_call, self._across(place, rows, angles, weights, center), self._threads)
 
     def picture(self, place: Place, factor: float) -> Pixels:
         """Return a copy of a plane, times ``factor``: xy (y, x), xz (z, x), yz (z, y), others as they are."""
@@ -152,27 +176,36 @@ class PlaneSet:
         return images[0] * scale
 
     def _across(
-        self, place: Place, rows: Pixels, angles: npt.NDArray[np.float64], center: float
-    ) -> list[Callable[[], None]]:
-        (image,) = self._images[place]
-        return [partial(add_to_slice, rows, angles, center, image[a:b], a) for a, b in self._lines]
-
-    def _tilted(
         self,
         place: Place,
-        filtered: Sequence[Pixels],
+        rows: Pixels,
         angles: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
         center: float,
     ) -> list[Callable[[], None]]:
         (image,) = self._images[place]
+        rows = rows * weights[:, np.newaxis].astype(np.float32)
+        return [partial(add_to_slice, rows, angles, center, image[a:b], a) for a, b in self._lines]
+
+    def _tilted(self, place: Place, parts: Sequence[Part], center: float) -> list[Callable[[], None]]:
+        (image,) = self._images[place]
         origin, down, right = oblique_plane(*place[1], rows=self._all_rows, columns=self.columns)
 
         def add(first: int, last: int) -> None:
-            for (row, _), band in zip(self._bands, filtered, strict=True):
-                add_to_tilted(
-                    band, self._first + row, self._all_rows, weights, angles, center, origin, down, right,
-                    image[first:last], first,
-                )  # fmt: skip
+            for filtered, angles, weights in parts:
+                for (row, _), band in zip(self._bands, filtered, strict=True):
+                    add_to_tilted(
+                        band, self._first + row, self._all_rows, weights, angles, center, origin, down, right,
+                        image[first:last], first,
+                    )  # fmt: skip
 
         return [partial(add, a, b) for a, b in self._lines]
+
+
+def _band_of(place: Place) -> tuple[int, int]:
+    """Return the band, and the row of it, that a plane across the axis is made of."""
+    return divmod(int(place[1][0]), BAND)
+
+
+def _call(piece: Callable[[], None]) -> None:
+    piece()

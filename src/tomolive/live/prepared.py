@@ -11,6 +11,7 @@ from tomolive.config import CorrectionSettings
 from tomolive.live.part import Part
 from tomolive.live.planes import BAND, bands
 from tomolive.live.projections import ProjectionStore
+from tomolive.recon.backproject import pick_row
 from tomolive.recon.binning import binned_place, binned_shape
 from tomolive.recon.filters import GUARDS, check_filter, filter_bands, filter_rows
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries
@@ -39,6 +40,50 @@ class _Bands(Sequence[Floats]):
 
     def __getitem__(self, band: Any) -> Any:
         return self._prepare(self._rows[band])
+
+
+class _Kept:
+    """A piece of filtered projections that stays, by bands; each fills up by itself."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows = bands(rows)
+        # in one go, so that the system gives large pages
+        memory = aligned_empty((PIECE * (columns + GUARDS) * rows,))
+        shape = PIECE, columns + GUARDS
+        cuts = [PIECE * (columns + GUARDS) * last for _, last in self.rows[:-1]]
+        parts = zip(np.split(memory, cuts), self.rows, strict=True)
+        self.bands: list[Floats] = [part.reshape(*shape, last - first) for part, (first, last) in parts]
+        self._filled = [0] * len(self.bands)
+
+    @property
+    def complete(self) -> int:
+        """Projections that are in all bands."""
+        return min(self._filled)
+
+    def has(self, band: int, count: int) -> bool:
+        """Whether the first ``count`` projections are in this band."""
+        return self._filled[band] >= count
+
+    def fill(self, band: int, first: int, last: int, prepare: Callable[..., Floats]) -> None:
+        """Make some projections of a band."""
+        prepare(self.rows[band], self.bands[band][first:last])
+        self._filled[band] = last
+
+
+class _KeptBands(Sequence[Floats]):
+    """Some projections of a piece that stays, made when they are first asked for."""
+
+    def __init__(self, kept: _Kept, first: int, last: int, prepare: Callable[..., Floats] | None) -> None:
+        self._kept, self._first, self._last, self._prepare = kept, first, last, prepare
+        self._missing = kept.complete
+
+    def __len__(self) -> int:
+        return len(self._kept.bands)
+
+    def __getitem__(self, band: Any) -> Any:
+        if self._prepare is not None and not self._kept.has(band, self._last):
+            self._kept.fill(band, self._missing, self._last, self._prepare)
+        return self._kept.bands[band][self._first : self._last]
 
 
 class PreparedProjections:
@@ -86,8 +131,8 @@ class PreparedProjections:
         self.corrections = PLAIN
         self._field: AnyField | None = None
         self._axis: float | None = None
-        self._kept: dict[int, tuple[list[Floats], int]] = {}
-        """First projection of a piece -> its bands, and how many of its projections are in them."""
+        self._kept: dict[int, _Kept] = {}
+        """By the first projection of each piece."""
         self._room = self._all_room = int(filtered_mb * 2**20)
 
     def __len__(self) -> int:
@@ -222,11 +267,23 @@ class PreparedProjections:
         clean[order] = correct_sinograms(sinogram[order], self.corrections, threads=self._threads)
         return self._guarded(clean)
 
-    def rows_of(self, row: int, first: int, last: int) -> Floats:
-        """Return a row of the projections of one piece, filtered and guarded: (n, columns + 3)."""
-        if self.keeps(first) or context_rows(self.corrections) is None:
-            band, line = divmod(row, BAND)
-            return np.ascontiguousarray(self.bands_of(first, last)[band][:, :, line])
+    def rows_of(self, row: int, pieces: Sequence[tuple[int, int]]) -> Floats:
+        """Return a row of some projections, filtered and guarded: (n, columns + 3).
+
+        ``pieces`` holds the first projection, and the one after the last, of pieces or parts of them.
+        """
+        if self._is_straight:
+            return np.concatenate(run(partial(self._row_of, row), pieces, self._threads))
+        # corrections bring threads of their own
+        return np.concatenate([self._row_of(row, piece) for piece in pieces])
+
+    def _row_of(self, row: int, piece: tuple[int, int]) -> Floats:
+        first, last = piece
+        if self.keeps(first, last):
+            begin, band = first - first % PIECE, self._kept[first - first % PIECE].bands[row // BAND]
+            return pick_row(band[first - begin : last - begin], row % BAND)
+        if self._is_straight:
+            return self._preparation(np.arange(first, last))((row, row + 1))[:, :, 0]
         return self._guarded(self.integrals(np.arange(first, last), slice(row, row + 1))[:, 0])
 
     def _guarded(self, integrals: Floats) -> Floats:
@@ -235,15 +292,16 @@ class PreparedProjections:
         guarded[:, 1:-2] = filtered
         return guarded
 
-    def keeps(self, first: int) -> bool:
-        """Whether the filtered projections of the piece that holds ``first`` are kept in memory."""
-        return first - first % PIECE in self._kept
+    def keeps(self, first: int, last: int) -> bool:
+        """Whether these projections of one piece are in memory, filtered."""
+        kept = self._kept.get(first - first % PIECE)
+        return kept is not None and kept.complete >= last - (first - first % PIECE)
 
     def bands_of(self, first: int, last: int) -> Sequence[Floats]:
         """Return filtered projections of one piece, by bands of rows: (n, columns + 3, rows of the band).
 
-        A band that is not kept is made anew each time it is asked for: best where it is used, by the thread
-        that then finds it in its cache.
+        A band is made when it is asked for, best by the thread that then finds it in its cache; one that is
+        not kept is made anew each time.
         """
         begin = first - first % PIECE
         if begin not in self._kept:
@@ -251,23 +309,25 @@ class PreparedProjections:
             if size > self._room:
                 return _Bands(self._preparation(np.arange(first, last)), bands(self.rows))
             self._room -= size
-            shape = PIECE, self.columns + GUARDS
-            self._kept[begin] = [aligned_empty((*shape, b - a)) for a, b in bands(self.rows)], 0
-        kept, filled = self._kept[begin]
-        if last - begin > filled:
-            prepare = self._preparation(np.arange(begin + filled, last))
-            places = [place[filled : last - begin] for place in kept]
-            run(lambda piece: prepare(*piece), zip(bands(self.rows), places, strict=True), self._threads)
-            self._kept[begin] = kept, last - begin
-        return [band[first - begin : last - begin] for band in kept]
+            self._kept[begin] = _Kept(self.rows, self.columns)
+        kept = self._kept[begin]
+        missing = np.arange(begin + kept.complete, last)
+        prepare = self._preparation(missing) if len(missing) else None
+        return _KeptBands(kept, first - begin, last - begin, prepare)
+
+    @property
+    def _is_straight(self) -> bool:
+        """Whether filtered rows are made of counts in one pass."""
+        more, part = self.corrections, self._part
+        plain = not more.zingers and more.paganin is None and more.binning == 1
+        joined = part is not None and part.is_joined
+        return plain and isinstance(self._field, FlatField) and self._axis is None and not joined
 
     def _preparation(self, indices: Indices) -> Callable[..., Floats]:
         """Return what makes a band of some projections, from its rows and where to write it."""
         field = self._field
-        part, more = self._part, self.corrections
-        plain = not more.zingers and more.paganin is None and more.binning == 1
-        if plain and isinstance(field, FlatField) and self._axis is None and not (part and part.is_joined):
-            raw, above = self._store.take(self.used[indices]), part.above if part else 0
+        if self._is_straight and isinstance(field, FlatField):
+            raw, above = self._store.take(self.used[indices]), self._part.above if self._part else 0
             return lambda rows, out=None: correct_and_filter(
                 raw, field, (rows[0] + above, rows[1] + above), self.filter, out=out
             )

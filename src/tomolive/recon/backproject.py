@@ -15,13 +15,15 @@ the kernels need no branch. Planes along the rotation axis, and blocks of slices
 contiguous axis: the position is then the same for a whole vector of rows.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.filters import GUARDS
 from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, store
+from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, prefetch, store
 
 _FLOAT = np.float32
 _TILE = 32
@@ -29,6 +31,8 @@ _MARGIN = 2 * WIDTH
 _GROUP = 4
 """Projections that are added to a vector of pixels before the next vector."""
 _LINES = 32
+_AHEAD = 4
+"""Columns from those that are used to those that are fetched from memory meanwhile."""
 
 
 def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -155,6 +159,19 @@ def _lowest(start, slope, step, line):
     return fixed_point(start + line * slope + min(0.0, (WIDTH - 1) * step))
 
 
+class UprightLine(NamedTuple):
+    """Where each pixel of a horizontal line of a plane along the rotation axis looks: all its lines alike."""
+
+    weights: npt.NDArray[np.float32]
+    """What each projection weighs, (n,)."""
+    ahead: npt.NDArray[np.intp]
+    """Columns from those that a pixel reads to those that one some pixels further on will read, (n,)."""
+    places: npt.NDArray[np.int32]
+    """Guarded columns, counted on through all projections, (columns, n)."""
+    above: npt.NDArray[np.float32]
+    """Share of the next column, times the weight, (columns, n)."""
+
+
 def upright_line(
     weights: npt.NDArray[np.float64],
     angles: npt.NDArray[np.float64],
@@ -162,8 +179,8 @@ def upright_line(
     plane: str,
     position: float,
     columns: int,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return weights, starts and steps with which `add_to_line` draws a plane along the rotation axis.
+) -> UprightLine:
+    """Return what `add_to_line` draws a plane along the rotation axis with.
 
     Parameters
     ----------
@@ -171,50 +188,89 @@ def upright_line(
         What each projection weighs, (n,).
     angles
         Radians, (n,).
+    center
+        Column on which the rotation axis is projected.
     plane
         "xz" (at y = ``position``) or "yz" (at x = ``position``).
+    columns
+        Of the detector, and of the plane.
     """
     middle = (columns - 1) / 2
     along, across = (np.cos, np.sin) if plane == "xz" else (np.sin, np.cos)
     steps = along(angles)
-    return (
+    starts = center + 1 - middle * steps + (position - middle) * across(angles)
+    line = UprightLine(
         weights.astype(np.float32),
-        center + 1 - middle * steps + (position - middle) * across(angles),
-        steps,
+        np.where(steps > 0, _AHEAD, -_AHEAD).astype(np.intp),
+        np.empty((columns, len(angles)), np.int32),
+        np.empty((columns, len(angles)), np.float32),
     )
+    _find_places(starts, steps, columns + GUARDS, line)
+    return line
+
+
+@njit(nogil=True, cache=True)
+def _find_places(starts, steps, width, line):
+    end = float(width - 2)
+    for k in range(line.places.shape[0]):
+        for a in range(starts.size):
+            position = min(max(starts[a] + k * steps[a], 0.0), end)
+            i = np.int64(position)
+            line.places[k, a] = a * width + i
+            line.above[k, a] = np.float32(position - i) * line.weights[a]
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def add_to_line(turned, weights, starts, steps, image):
-    """Add to ``image[k, z]`` the sum over a of ``weights[a] turned[a, starts[a] + k steps[a], z]``.
+def add_to_line(turned, line, image):
+    """Add to ``image[k, z]`` the sum over a of what projection a holds at the place of pixel k, in row z.
 
-    ``turned`` is what `tomolive.recon.filters.filter_bands` returns, (n, columns + 3, rows); ``image`` is
-    float32 (columns, rows): for planes along the rotation axis x or y first, z last.
+    ``turned`` is what `tomolive.recon.filters.filter_bands` returns, (n, columns + 3, rows); ``line`` an
+    `UprightLine`; ``image`` float32 (columns, rows): for planes along the rotation axis x or y first, z last.
     """
-    count, width, rows = turned.shape
-    end = float(width - 2)
-    places = np.empty(count, np.intp)
-    below, above = np.empty(count, np.float32), np.empty(count, np.float32)
-    values, whole = turned.reshape(-1), rows - rows % WIDTH
+    count, _, rows = turned.shape
+    values = turned.reshape(-1)
+    pairs, whole = rows - rows % (2 * WIDTH), rows - rows % WIDTH
     for k in range(image.shape[0]):
-        line = image[k]
-        for a in range(count):
-            position = min(max(starts[a] + k * steps[a], 0.0), end)
-            i = np.int64(position)
-            places[a] = (a * width + i) * rows
-            above[a] = np.float32(position - i) * weights[a]
-            below[a] = weights[a] - above[a]
-        for z in range(0, whole, WIDTH):
-            total = load(line, z)
+        pixels = image[k]
+        for z in range(0, pairs, 2 * WIDTH):
+            total, further = load(pixels, z), load(pixels, z + WIDTH)
             for a in range(count):
-                place = places[a] + z
-                total += below[a] * load(values, place)
-                total += above[a] * load(values, place + rows)
-            store(line, z, total)
+                place = np.int64(line.places[k, a]) * rows + z
+                above = line.above[k, a]
+                below = line.weights[a] - above
+                total += below * load(values, place)
+                further += below * load(values, place + WIDTH)
+                total += above * load(values, place + rows)
+                further += above * load(values, place + rows + WIDTH)
+                # projections of a whole scan come from memory, too many at once for it to see a pattern
+                prefetch(values, place + line.ahead[a] * rows)
+                prefetch(values, place + line.ahead[a] * rows + WIDTH)
+            store(pixels, z, total)
+            store(pixels, z + WIDTH, further)
+        for z in range(pairs, whole, WIDTH):
+            total = load(pixels, z)
+            for a in range(count):
+                place = np.int64(line.places[k, a]) * rows + z
+                above = line.above[k, a]
+                total += (line.weights[a] - above) * load(values, place)
+                total += above * load(values, place + rows)
+            store(pixels, z, total)
         for z in range(whole, rows):
             for a in range(count):
-                place = places[a] + z
-                line[z] += below[a] * values[place] + above[a] * values[place + rows]
+                place = np.int64(line.places[k, a]) * rows + z
+                above = line.above[k, a]
+                pixels[z] += (line.weights[a] - above) * values[place] + above * values[place + rows]
+
+
+@njit(nogil=True, cache=True)
+def pick_row(turned, row):
+    """Return a row of filtered projections (n, columns + 3, rows): (n, columns + 3)."""
+    count, width, _ = turned.shape
+    out = np.empty((count, width), np.float32)
+    for a in range(count):
+        for column in range(width):
+            out[a, column] = turned[a, column, row]
+    return out
 
 
 def add_to_block(
