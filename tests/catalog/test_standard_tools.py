@@ -3,16 +3,24 @@
 import gc
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tomolive.catalog.archive import Archive
 from tomolive.catalog.open import open_catalog, open_run
 from tomolive.catalog.server import CatalogServer
+from tomolive.config import VolumeSettings
 from tomolive.errors import CatalogError
+from tomolive.live.volume import VolumeResult
+from tomolive.live.volume_documents import DocumentSource
+from tomolive.live.volume_output import FORMATS, VolumeForm
+from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume_results import emit_volume
 
 ROWS, COLUMNS = 5, 7
 NUMBER = {"source": "sim", "dtype": "number", "shape": []}
@@ -35,8 +43,32 @@ def step_scan(scan: type, style: str, **metadata: Any) -> Any:
     return run
 
 
+VOLUME = np.arange(3 * 4 * 4, dtype=np.float32).reshape(3, 4, 4) / 8
+
+
+def volume_of(run: Any, format_: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the documents of a volume of ``run``, as a reconstruction emits them, with its file."""
+    parameters = {"center": 1.5, "dtype": "float32", "shape": list(VOLUME.shape), "units": "1/cm"}
+    request = VolumeRequest(run.uid, DocumentSource(), volume=VolumeSettings.model_validate(
+        {"folder": str(run.folder), "format": format_}
+    ))  # fmt: skip
+    request.path.parent.mkdir(exist_ok=True)
+    file = FORMATS[format_](request.path, VolumeForm(VOLUME.shape))
+    file.create({})
+    file.write(0, VOLUME)
+    about = {
+        "run_uid": run.uid, "parameters": parameters, "scan_id": 1, "sample": "bone", "plan": "", "rules": "",
+        "frames": {"used": 6, "missing": []}, "coverage_deg": 180.0, "values_cut": 0, "asset": file.asset(),
+        "seconds": {"reading": 1.0, "wall": 2.0}, "notes": [],
+    }  # fmt: skip
+    documents: list[tuple[str, dict[str, Any]]] = []
+    result = VolumeResult(request.path, about, str(uuid.uuid4()))
+    emit_volume(lambda name, doc: documents.append((name, doc)), request, result)
+    return documents
+
+
 class Stored:
-    """Two runs in a catalog."""
+    """Two runs in a catalog, and before them the volumes of one."""
 
     def __init__(self, server: CatalogServer, scan: type) -> None:
         self.uri = server.uri
@@ -44,8 +76,10 @@ class Stored:
         archive = Archive(client)
         self.by_async = step_scan(scan, "async", sample="tooth")
         self.classic = step_scan(scan, "classic", sample="bone")
-        for run in (self.by_async, self.classic):
-            for name, doc in run.documents:
+        volumes = {format_: volume_of(self.classic, format_) for format_ in FORMATS}
+        self.volumes = {format_: documents[0][1]["uid"] for format_, documents in volumes.items()}
+        for documents in (*volumes.values(), self.by_async.documents, self.classic.documents):
+            for name, doc in documents:
                 archive(name, doc)
         archive.close()
         client.context.close()
@@ -84,6 +118,7 @@ def test_runs_are_found(catalog: Any, stored: Stored) -> None:
     assert catalog[uid[:8]].start["uid"] == uid
     assert catalog[-1].start["uid"] == stored.classic.uid
     assert catalog[1].start["scan_id"] == 1
+    assert set(catalog.search(Eq("raw_run", stored.classic.uid))) == set(stored.volumes.values())
     found = catalog.search(Eq("sample", "tooth"))
     assert list(found) == [uid]
 
@@ -98,6 +133,19 @@ def test_data_are_read(catalog: Any, stored: Stored) -> None:
         dataset = primary.read()
         assert dataset["det"].shape == (6, ROWS, COLUMNS)
         assert dataset["angle"].values.tolist() == [0, 30, 60, 90, 120, 150]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_volumes_are_read(catalog: Any, stored: Stored, format_: str) -> None:
+    """Slices of a volume, its numbers, its provenance and its documents, in either format."""
+    run = catalog[stored.volumes[format_]]
+    np.testing.assert_array_equal(run["volume"]["volume"].read(), VOLUME)
+    np.testing.assert_array_equal(run["volume"]["volume"][1:3, 2], VOLUME[1:3, 2])
+    assert run["quality"]["projections_used"].read().tolist() == [6]
+    assert run.start["tomolive"]["parameters"]["center"] == 1.5
+    names = [name for name, _ in run.documents()]
+    assert [names.count(name) for name in ("stream_resource", "stream_datum", "event")] == [1, 1, 1]
+    assert run.validate()
 
 
 def test_documents_are_those_of_the_run(catalog: Any, stored: Stored) -> None:
@@ -124,21 +172,25 @@ warnings.simplefilter("ignore")
 from databroker.v1 import Broker
 from tiled.client import from_uri
 db = Broker(from_uri(sys.argv[1]))
-for uid in sys.argv[2:]:
+for uid in sys.argv[2:4]:
     table = db[uid].table(fill=True)
     print([int(image.max()) for image in table["det"]], table["angle"].tolist())
+for uid in sys.argv[4:]:
+    slices = db[uid].table("volume", fill=True)["volume"]
+    print([float(slice_[3, 2]) for slice_ in slices], db[uid].table("quality")["center"].tolist())
 print(db[-1].start["uid"], [header.start["uid"] for header in db(sample="bone")])
 """
 
 
 def test_databroker_reads_it(stored: Stored) -> None:
-    """databroker.v1 fills tables with images, finds the newest run, and searches."""
+    """databroker.v1 fills tables with images and slices, finds the newest run, and searches."""
     # In a process of its own: databroker changes what Tiled's client returns in the whole process.
     runs = [stored.by_async.uid, stored.classic.uid]
-    command = [sys.executable, "-c", DATABROKER, stored.uri, *runs]
+    command = [sys.executable, "-c", DATABROKER, stored.uri, *runs, *stored.volumes.values()]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     expected = "[1, 2, 3, 4, 5, 6] [0.0, 30.0, 60.0, 90.0, 120.0, 150.0]"
-    assert printed[-3:] == [expected, expected, f"{runs[1]} {runs[1:]}"]
+    slices = f"{VOLUME[:, 3, 2].tolist()} [1.5]"
+    assert printed[-5:] == [expected, expected, slices, slices, f"{runs[1]} {runs[1:]}"]
 
 
 def test_open_run_in_one_line(stored: Stored) -> None:
