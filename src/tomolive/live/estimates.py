@@ -12,7 +12,8 @@ from tomolive.live.status import Watched
 from tomolive.live.trends import SliceNumbers
 
 _EARLY_EVERY_DEG = 30.0
-_QUALITY, _EARLY, _STRIP = "the quality of the slice", "an early centre", "the strip of centres"
+_CENTRE, _EARLY = "the centre", "an early centre"
+_QUALITY, _STRIP = "the quality of the slice", "the strip of centres"
 
 
 class Estimates:
@@ -58,12 +59,12 @@ class Estimates:
             self._publication.retell = True
             refined(moved)
 
-        self._beside.ask(_refinement(watched), watched, question, answered)
+        self._beside.ask(_CENTRE, watched, question, answered)
         return True
 
     def wait_for_centre(self, watched: Watched) -> None:
         """Wait until the centre of a scan is refined."""
-        self._beside.wait(_refinement(watched))
+        self._beside.wait(_CENTRE, watched)
 
     def look(self, watched: Watched) -> None:
         """Ask, now and then, for an early centre and for the quality of the slice of a scan under way."""
@@ -71,7 +72,7 @@ class Estimates:
         if tomogram is None:
             return
         due = tomogram.coverage >= watched.early_asked + _EARLY_EVERY_DEG
-        if due and not self._beside.asks(_EARLY):
+        if due and not self._beside.asks(_EARLY, watched):
             watched.early_asked = tomogram.coverage
             if early := tomogram.early_estimate():
 
@@ -80,7 +81,7 @@ class Estimates:
                         self._publication.redraw |= tomogram.take_center(found, early=True)
 
                 self._beside.ask(_EARLY, watched, early, answered)
-        if not self._beside.asks(_QUALITY):
+        if not self._beside.asks(_QUALITY, watched):
             self.judge(watched)
 
     def judge(self, watched: Watched, *, last: bool = False) -> None:
@@ -117,7 +118,3 @@ class Estimates:
             drawn()
 
         self._beside.ask(_STRIP, watched, question, answered)
-
-
-def _refinement(watched: Watched) -> str:
-    return f"the centre of run {watched.scan.run_uid}"

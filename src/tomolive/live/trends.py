@@ -137,7 +137,7 @@ class Trends:
         """Take what was found out about the slice."""
         took = found.seconds if found else 0.0
         self._due = time.monotonic() + max(_EVERY_S, _COST * took)
-        if found is not None:
+        if found is not None and found not in self._slices[-1:]:
             self._slices.append(found)
             if found.drift:
                 self._drifts.append(found.drift)
