@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[Any]
 
 
-def astra_fbp(size: int, radians: Floats) -> Callable[[Floats], Floats]:
+def astra_fbp(size: int, radians: Floats, filter_name: str = "ram-lak") -> Callable[[Floats], Floats]:
     """Return what makes a slice (size, size) of a sinogram (angles, size), about its middle column."""
     import astra
 
@@ -24,6 +24,7 @@ def astra_fbp(size: int, radians: Floats) -> Callable[[Floats], Floats]:
         picture = astra.data2d.create("-vol", grid)
         settings = astra.astra_dict("FBP") | {
             "ProjectorId": projector, "ProjectionDataId": data, "ReconstructionDataId": picture,
+            "option": {"FilterType": filter_name},
         }  # fmt: skip
         algorithm = astra.algorithm.create(settings)
         astra.algorithm.run(algorithm)
