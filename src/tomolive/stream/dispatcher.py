@@ -137,7 +137,7 @@ class RemoteDispatcher:
         return token
 
     def subscribe_idle(self, callback: Callable[[], Any]) -> int:
-        """Have ``callback`` called in the thread of ``start`` 20 to 50 times a second while no document waits."""
+        """Have ``start`` call ``callback`` in its thread, 20 to 50 times a second while no document waits."""
         token = next(self._tokens)
         self._idle_callbacks[token] = callback
         return token
