@@ -12,6 +12,7 @@ import scipy.fft
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import covered
+from tomolive.recon.binning import binned_place, unbinned_place
 from tomolive.recon.minimum import vertex
 from tomolive.recon.parallel import run
 
@@ -19,6 +20,10 @@ Floats = npt.NDArray[np.float32]
 
 _RADIUS = 0.5
 """Radius of the object that the wedge allows for, in columns of the detector."""
+_STEP, _FINE_STEP = 2.0, 0.5
+"""Columns between candidates, at first in an averaged sinogram, then in all of it."""
+_COLUMNS, _ANGLES = 256, 360
+"""As many tell where to look closer."""
 _DROP = 20
 """Harmonics next to zero that are left out: they hold the stripes of bad columns."""
 
@@ -54,19 +59,34 @@ def by_wedge(
     order = np.argsort(angles)
     ordered = np.ascontiguousarray(sinogram[order], np.float32)
     columns = sinogram.shape[1]
-    middle = (columns - 1) / 2
-    best = 0.5 * round(2 * (middle if start is None else start))
-    widest = columns / 8 if reach is None else reach
-    for width, spacing in ((widest, 2.0), (2.0, 0.5)):
-        count = int(np.ceil(width / spacing))
-        candidates = best + spacing * np.arange(-count, count + 1)
-        candidates = candidates[(candidates > columns / 8) & (candidates < columns * 7 / 8)]
-        costs = run(lambda c: _outside_the_wedge(ordered, float(c)), candidates, threads)
-        least = int(np.argmin(costs))
-        best = float(candidates[least])
-    if 0 < least < len(costs) - 1:
-        best += spacing * vertex(*costs[least - 1 : least + 2])
-    return best
+    side = _side(columns)
+    small = _averaged(ordered, max(1, len(ordered) // _ANGLES), side)
+    place = binned_place((columns - 1) / 2 if start is None else start, side)
+    place = _least(small, place, (columns / 8 if reach is None else reach) / side, _STEP / side, threads)
+    return _least(ordered, unbinned_place(place, side), _STEP, _FINE_STEP, threads)
+
+
+def _side(columns: int) -> int:
+    """Return how many columns may be averaged where a place is sought to a few of them."""
+    return next(side for side in (4, 2, 1) if side == 1 or columns >= side * _COLUMNS)
+
+
+def _averaged(sinogram: Floats, angles: int, columns: int) -> Floats:
+    """Average so many neighbouring angles and columns; what is left over at the ends is left out."""
+    height, width = sinogram.shape[0] // angles, sinogram.shape[1] // columns
+    whole = sinogram[: height * angles, : width * columns]
+    return whole.reshape(height, angles, width, columns).mean(axis=(1, 3))
+
+
+def _least(sinogram: Floats, center: float, reach: float, step: float, threads: int | None) -> float:
+    """Return the candidate around ``center`` that leaves least outside, between the steps by a parabola."""
+    columns, count = sinogram.shape[1], int(np.ceil(reach / step))
+    candidates = 0.5 * round(2 * center) + step * np.arange(-count, count + 1)
+    candidates = candidates[(candidates > columns / 8) & (candidates < columns * 7 / 8)]
+    costs = run(lambda c: _outside_the_wedge(sinogram, float(c)), candidates, threads)
+    least = int(np.argmin(costs))
+    beside = vertex(*costs[least - 1 : least + 2]) if 0 < least < len(costs) - 1 else 0.0
+    return float(candidates[least]) + step * beside
 
 
 def _outside_the_wedge(sinogram: Floats, center: float) -> float:
