@@ -744,3 +744,30 @@ def test_figures_of_the_process(live, scan_of):
     opening = [*scan.opening, *scan.level("darks"), *scan.level("flats")]
     live([*opening, *scan.turn(0, 30), *announced, lost, scan.run.stop("abort")]).run()
     assert [b - a for a, b in zip(before, counted(), strict=True)] == [30, 3, 1]
+
+
+def test_a_slow_scan_keeps_its_references_beside_quick_ones(live, scan_of):
+    """Flats at its end are used with the darks and flats of its beginning, many scans ago."""
+    slow = scan_of.Scan()
+    flats = slow.run.frames("flats", "camera", 3, slow.sample.level("flats", 3))
+    items = [*slow.opening, *slow.level("darks"), *slow.level("flats"), *slow.turn(0, 30)]
+    for _ in range(5):
+        quick = scan_of.Scan(projections=6, step=30.0)
+        items += [*quick.opening, *quick.level("darks"), *quick.level("flats"), *quick.turn(0, 6)]
+        items += [quick.run.stop()]
+    items += [*slow.turn(30, 60), slow.run.datum("flats", "camera", 3, 6), flats, slow.run.stop()]
+    runs = live(items)
+    runs.run()
+    assert runs.summary(slow.uid)["notes"] == []
+    assert_same({p: tifffile.imread(f) for p, f in runs.summary(slow.uid)["slices"].items()}, offline(slow))
+
+
+def test_a_run_that_comes_twice(live, scan_of):
+    """Documents of a run that is over, come again, leave its results as they are."""
+    scan = scan_of.Scan()
+    runs = live([*scan.whole(), *scan.whole(), scan.run.start])
+    final = runs.run()
+    assert_same({p: tifffile.imread(f) for p, f in runs.summary(scan.uid)["slices"].items()}, offline(scan))
+    assert runs.summary(scan.uid)["earlier"] == []
+    assert final.status.state == "finished"
+    assert final.status.frames_received == 60

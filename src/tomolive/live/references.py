@@ -6,7 +6,7 @@ import threading
 import time
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,14 +121,12 @@ class References:
             total = _taken_with(flats, batch, max(_LEAST_APART, (planned or 0) // _PARTS))
         total.add(batch.array)
         self._darks.move_to_end(batch.run_uid)
-        while len(self._darks) > RUNS_KEPT:
-            gone, _ = self._darks.popitem(last=False)
-            del self._flats[gone]
 
-    def touch(self, run_uid: str) -> None:
-        """Keep the darks and flats of a run that is in use."""
-        if run_uid in self._darks:
-            self._darks.move_to_end(run_uid)
+    def forget_past(self, in_use: Collection[str]) -> None:
+        """Forget the darks and flats of all runs but those in use and the newest others."""
+        idle = [uid for uid in self._darks if uid not in in_use]
+        for uid in idle[:-RUNS_KEPT]:
+            del self._darks[uid], self._flats[uid]
 
     def dark(self, run_uids: Iterable[str]) -> Stack | None:
         """Return the mean dark (1, rows, columns) of the first of ``run_uids`` that has any."""

@@ -85,7 +85,7 @@ class ScanReader:
         if name not in _TELLING:
             return []
         scan = self._scan_for(name, doc)
-        if scan is None or (scan.failure and name != "stop"):
+        if scan is None or ((scan.failure or scan.closed) and name != "stop"):
             return []
         try:
             return getattr(self, f"_{name}")(scan, doc)

@@ -190,13 +190,14 @@ class LiveReconstruction:
     # -- scans begin and end --------------------------------------------------------------------------------
 
     def _begin(self, scan: Scan) -> None:
-        if scan.run_uid in self._scans.open:
+        if scan.run_uid in self._scans.open or scan.closed:  # its start document has come again
             return
         log.info("run %s begins: scan %s, %s", scan.run_uid, scan.scan_id, scan.plan or "no plan name")
         self._scans.current = self._scans.open[scan.run_uid] = Watched(scan)
         self._publication.retell = True
+        scans = [one.scan for one in self._scans.held(self._results.stale)]
+        self._references.forget_past({uid for one in scans for uid in (one.run_uid, *one.references)})
         for uid in scan.references:
-            self._references.touch(uid)
             if uid not in self._references and self._earlier:
                 self._earlier.ask(uid)
 
