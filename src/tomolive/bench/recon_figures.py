@@ -1,6 +1,7 @@
 """One line of the table of ``tomolive bench recon``, and how it is timed."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ class Figure:
     work: str
     by: str
     milliseconds: float
+    """Processor time, of one thread."""
     ratio: float | None = None
     """How many times longer than the first line of the same work."""
     error: float | None = None
@@ -26,6 +28,8 @@ class Figure:
     """What the line must show."""
     met: bool | None = None
     note: str = ""
+    together: float | None = None
+    """Milliseconds of several cores, by the clock on the wall."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,41 @@ class Clock:
             result = work()
             best = min(best, now() - start)
         return 1e3 * best, result
+
+
+def peer(
+    first: Figure,
+    by: str,
+    prepare: Callable[[], Callable[[], Any]],
+    clock: Clock,
+    judge: Callable[[Any], float | None],
+    *,
+    least: float | None = None,
+    note: str = "",
+) -> Figure:
+    """Time the same work by another library, once.
+
+    Parameters
+    ----------
+    first
+        Our own figure.
+    prepare
+        Imports the library, and returns what does the work.
+    judge
+        Returns the error of a result.
+    least
+        How many times as long it must take.
+    """
+    try:
+        function = prepare()
+    except ImportError as missing:
+        return Figure(first.work, by, np.nan, note=f"not measured: {missing}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        took, result = clock.best(function, 1, warm=False)
+    ratio = took / first.milliseconds
+    limits = {} if least is None else at_least(ratio, least)
+    return Figure(first.work, by, took, ratio, judge(result), note=note, **limits)
 
 
 def at_least(value: float, limit: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,18 @@ def slices(size: int, count: int, clock: Clock, *, peers: bool) -> Iterator[Figu
 
 
 def _peers(size: int, count: int, clock: Clock, work: str, first: float) -> Iterator[Figure]:
-    contestants = {"algotom fbp": _algotom, "ducc0 nufft (GPL)": _ducc}
+    contestants = {
+        "algotom fbp": _algotom, "algotom dfi": _algotom_dfi, "TomoPy gridrec": _gridrec,
+        "ducc0 nufft (GPL)": _ducc,
+    }  # fmt: skip
     if size < _SLOW:
         contestants |= {"ASTRA FBP linear (GPL)": _astra, "scikit-image iradon": _skimage}
     for by, prepare in contestants.items():
         try:
             function, origin = prepare(size, count, clock.threads)
         except ImportError as error:
-            yield Figure(work, by, np.nan, note=f"not measured: {error}")
+            where = "; TomoPy is no package for pip" if by == "TomoPy gridrec" else ""
+            yield Figure(work, by, np.nan, note=f"not measured: {error}{where}")
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,7 +87,6 @@ def _peers(size: int, count: int, clock: Clock, work: str, first: float) -> Iter
         note = {"algotom fbp": "one thread: with more its results vary", "scikit-image iradon": "one thread"}
         error = _error(_upright(picture, expected), expected)
         yield Figure(work, by, took, took / first, error, note=note.get(by, ""), **must)
-    yield Figure(work, "TomoPy gridrec", np.nan, note="not measured: no package for pip, conda-forge only")
 
 
 def _error(picture: Floats, expected: Floats) -> float:
@@ -111,6 +114,25 @@ def _algotom(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001
         ),
         middle,
     )
+
+
+def _algotom_dfi(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001
+    from algotom.rec.reconstruction import dfi_reconstruction
+
+    middle = (size - 1) / 2
+    rows, ramp = sinogram(size, count, middle), cast(Any, None)
+    return lambda: dfi_reconstruction(
+        rows, middle, half_turn(count), filter_name=ramp, apply_log=False
+    ), middle
+
+
+def _gridrec(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001
+    import tomopy  # noqa: F401  algotom's function calls it
+    from algotom.rec.reconstruction import gridrec_reconstruction
+
+    middle = (size - 1) / 2
+    rows = sinogram(size, count, middle)
+    return lambda: gridrec_reconstruction(rows, middle, half_turn(count), apply_log=False, ncore=1), middle
 
 
 def _astra(size: int, count: int, threads: int) -> Contestant:  # noqa: ARG001

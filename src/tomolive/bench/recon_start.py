@@ -1,7 +1,11 @@
-"""How long the first picture takes in a fresh process: with nothing compiled yet, and the next time."""
+"""How long the first picture takes in a fresh process: with nothing compiled yet, and the next time.
+
+Its first column is processor time, its second one the clock on the wall, which is what the limits are about.
+"""
 
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,8 +20,8 @@ _SIZE = 512
 def start(threads: int) -> Iterator[Figure]:
     """Start a process twice, with a cache that is empty the first time."""
     with tempfile.TemporaryDirectory(prefix="tomolive-bench-") as cache:
-        for by, limit in (("nothing compiled", 20_000), ("compiled before", 3_000)):
-            began = time.perf_counter()
+        for by, limit in (("tomolive, nothing compiled", 20_000), ("tomolive, compiled before", 3_000)):
+            began, used = time.perf_counter(), _children_s()
             done = subprocess.run(
                 [sys.executable, "-c", f"from {__name__} import first_picture; first_picture({threads})"],
                 env={**os.environ, "NUMBA_CACHE_DIR": cache},
@@ -25,18 +29,24 @@ def start(threads: int) -> Iterator[Figure]:
                 capture_output=True,
                 text=True,
             )
-            took = 1e3 * (time.perf_counter() - began)
-            work = "start to first picture, wall time"
+            took, used = 1e3 * (time.perf_counter() - began), 1e3 * (_children_s() - used)
+            work = "start of a process to first picture"
             if done.returncode:
                 yield Figure(work, by, math.nan, note=f"not measured: {done.stderr.strip().splitlines()[-1]}")
                 continue
-            yield Figure(work, by, took, note=done.stdout.strip(), **at_most(took, limit, " ms"))
+            must = at_most(took, limit, " ms wall")
+            yield Figure(work, by, used, note=done.stdout.strip(), together=took, **must)
+
+
+def _children_s() -> float:
+    """Return the processor time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def first_picture(threads: int) -> None:
     """Draw a first picture from 16 projections, and say how many threads that took."""
     import threading
-    import time
 
     import numpy as np
 
@@ -54,8 +64,7 @@ def first_picture(threads: int) -> None:
     slices.slices()
     pool = sum(thread.name.startswith("recon") for thread in threading.enumerate())
     print(  # noqa: T201
-        f"processor time {time.process_time():.1f} s; threads that compute: {pool or 1} of {threads}; "
-        f"of the process: {_threads()}"
+        f"threads that compute: {pool or 1} of {threads}; of the process: {_threads()}"
     )
 
 
