@@ -22,12 +22,13 @@ import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.filters import GUARDS
-from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, prefetch, store
+from tomolive.recon.memory import aligned_empty, aligned_floats
+from tomolive.recon.vectors import FRACTION, WIDTH, advance, interpolate, load, places, prefetch, store
 
 _FLOAT = np.float32
 _TILE = 32
 _MARGIN = 2 * WIDTH
+"""Zeros before and, at least, behind a row."""
 _GROUP = 4
 """Projections that are added to a vector of pixels before the next vector."""
 _LINES = 32
@@ -89,19 +90,24 @@ def add_to_slice(
     count, width = rows.shape
     middle = (width - GUARDS - 1) / 2
     lines = first + np.arange(len(image)) if np.ndim(first) == 0 else np.asarray(first)
-    # projections that are nothing fill up the last group
-    groups = -(-count // _GROUP) * _GROUP
-    padded = np.zeros((groups, width + 2 * _MARGIN), np.float32)
-    padded[:count, _MARGIN:-_MARGIN] = rows
+    # Projections that are nothing fill up the last group. Zeros at both ends: a vector may lie across an end
+    # of the detector, and one beyond it reads nothing but them.
+    groups, padded = _whole(count, _GROUP), _whole(width + 2 * _MARGIN, 2 * WIDTH)
+    values = aligned_empty((groups, padded))
+    values[:] = 0
+    values[:count, _MARGIN : _MARGIN + width] = rows
     steps, slopes = np.zeros((2, groups))
     steps[:count], slopes[:count] = np.cos(angles), np.sin(angles)
     starts = center + 1 + _MARGIN - middle * (steps + slopes)
-    _add_to_slice(padded, starts, slopes, steps, lines.astype(np.intp), image)
+    _add_to_slice(values, starts, slopes, steps, lines.astype(np.intp), image)
+
+
+def _whole(number: int, of: int) -> int:
+    return -(-number // of) * of
 
 
 @njit(nogil=True, cache=True)
 def _add_to_slice(rows, starts, slopes, steps, lines, image):
-    """Add rows with `_MARGIN` zeros at both ends: a vector may lie across an end of the detector."""
     count, width = rows.shape
     pixels = -(-image.shape[1] // WIDTH) * WIDTH
     values = rows.reshape(-1)
@@ -111,31 +117,26 @@ def _add_to_slice(rows, starts, slopes, steps, lines, image):
         bottom = min(top + _LINES, lines.size)
         total[:] = 0
         for a in range(0, count, _GROUP):
-            s0, s1 = fixed_point(steps[a]), fixed_point(steps[a + 1])
-            s2, s3 = fixed_point(steps[a + 2]), fixed_point(steps[a + 3])
-            # not a multiple of the above, whose rounding would add up along a line
-            t0, t1 = fixed_point(WIDTH * steps[a]), fixed_point(WIDTH * steps[a + 1])
-            t2, t3 = fixed_point(WIDTH * steps[a + 2]), fixed_point(WIDTH * steps[a + 3])
-            begin0, end0 = _ends(a, width)
-            begin1, end1 = _ends(a + 1, width)
-            begin2, end2 = _ends(a + 2, width)
-            begin3, end3 = _ends(a + 3, width)
+            begin0, end0, stride0 = _ends(a, width, steps)
+            begin1, end1, stride1 = _ends(a + 1, width, steps)
+            begin2, end2, stride2 = _ends(a + 2, width, steps)
+            begin3, end3, stride3 = _ends(a + 3, width, steps)
             for line in range(top, bottom):
-                p0 = begin0 + _lowest(starts[a], slopes[a], steps[a], lines[line])
-                p1 = begin1 + _lowest(starts[a + 1], slopes[a + 1], steps[a + 1], lines[line])
-                p2 = begin2 + _lowest(starts[a + 2], slopes[a + 2], steps[a + 2], lines[line])
-                p3 = begin3 + _lowest(starts[a + 3], slopes[a + 3], steps[a + 3], lines[line])
+                lowest0, places0 = _first_places(begin0, a, lines[line], starts, slopes, steps)
+                lowest1, places1 = _first_places(begin1, a + 1, lines[line], starts, slopes, steps)
+                lowest2, places2 = _first_places(begin2, a + 2, lines[line], starts, slopes, steps)
+                lowest3, places3 = _first_places(begin3, a + 3, lines[line], starts, slopes, steps)
                 first = (line - top) * pixels
                 for pixel in range(first, first + pixels, WIDTH):
-                    v0 = interpolate(values, min(max(p0, begin0), end0), s0)
-                    v1 = interpolate(values, min(max(p1, begin1), end1), s1)
-                    v2 = interpolate(values, min(max(p2, begin2), end2), s2)
-                    v3 = interpolate(values, min(max(p3, begin3), end3), s3)
-                    store(total, pixel, load(total, pixel) + ((v0 + v1) + (v2 + v3)))
-                    p0 += t0
-                    p1 += t1
-                    p2 += t2
-                    p3 += t3
+                    value0 = interpolate(values, min(max(lowest0, begin0), end0), places0)
+                    value1 = interpolate(values, min(max(lowest1, begin1), end1), places1)
+                    value2 = interpolate(values, min(max(lowest2, begin2), end2), places2)
+                    value3 = interpolate(values, min(max(lowest3, begin3), end3), places3)
+                    store(total, pixel, load(total, pixel) + ((value0 + value1) + (value2 + value3)))
+                    lowest0, places0 = lowest0 + stride0, advance(places0, stride0)
+                    lowest1, places1 = lowest1 + stride1, advance(places1, stride1)
+                    lowest2, places2 = lowest2 + stride2, advance(places2, stride2)
+                    lowest3, places3 = lowest3 + stride3, advance(places3, stride3)
         for line in range(top, bottom):
             for x in range(image.shape[1]):
                 image[line, x] += total[(line - top) * pixels + x]
@@ -148,15 +149,18 @@ def fixed_point(number):
 
 
 @njit(inline="always")
-def _ends(a, width):
-    """Return the first and the last place at which a vector of a padded row may begin."""
-    return (a * width) << FRACTION, ((a + 1) * width - _MARGIN) << FRACTION
+def _ends(a, width, steps):
+    """Return where vectors of a padded row may begin, first and last, and how far apart they lie."""
+    begin, end = (a * width) << FRACTION, ((a + 1) * width - 2 * WIDTH) << FRACTION
+    return begin, end, fixed_point(WIDTH * steps[a])
 
 
 @njit(inline="always")
-def _lowest(start, slope, step, line):
-    """Return the lowest place of the first vector of a line."""
-    return fixed_point(start + line * slope + min(0.0, (WIDTH - 1) * step))
+def _first_places(begin, a, line, starts, slopes, steps):
+    """Return the lowest place of the first vector of a line, and all of them."""
+    first = begin + fixed_point(starts[a] + line * slopes[a])
+    step = fixed_point(steps[a])
+    return first + min(0, (WIDTH - 1) * step), places(first, step)
 
 
 class UprightLine(NamedTuple):

@@ -11,7 +11,7 @@ from numba import njit
 
 from tomolive.recon.backproject import fixed_point
 from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import FRACTION, WIDTH, interpolate, load, store
+from tomolive.recon.vectors import FRACTION, WIDTH, advance, interpolate, load, places, store
 
 _MARGIN = 2 * WIDTH
 """Zeros at both ends of a row: a vector may lie across an end of the detector."""
@@ -72,7 +72,7 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
     count, width, here = turned.shape
     pixels = image.shape[1]
     rows_first = np.empty((here, width), np.float32)
-    row = aligned_floats(width + 2 * _MARGIN)
+    row = aligned_floats(-(-(width + 2 * _MARGIN) // (2 * WIDTH)) * 2 * WIDTH)
     row[:] = 0
     end = (row.size - 2 * WIDTH) << FRACTION
     total = np.zeros((image.shape[0], pixels + WIDTH), np.float32)
@@ -100,11 +100,12 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
             for column in range(width):
                 row[_MARGIN + column] = share_upper * above[column] + share_lower * below[column]
             sums = total[line]
-            place = fixed_point(starts[line, a] + _MARGIN + min(0.0, (WIDTH - 1) * steps[a]))
+            place = fixed_point(starts[line, a] + _MARGIN)
+            lowest, these = place + min(0, (WIDTH - 1) * step), places(place, step)
             for x in range(0, pixels, WIDTH):
-                if 0 <= place <= end:
-                    store(sums, x, load(sums, x) + interpolate(row, place, step))
-                place += stride
+                if 0 <= lowest <= end:
+                    store(sums, x, load(sums, x) + interpolate(row, lowest, these))
+                lowest, these = lowest + stride, advance(these, stride)
     for line in range(image.shape[0]):
         for x in range(pixels):
             image[line, x] += total[line, x]

@@ -14,6 +14,7 @@ NEON). Nothing checks bounds.
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import binding, ir
@@ -28,7 +29,7 @@ from numba.extending import intrinsic, overload, register_model
 WIDTH = 16
 """Numbers in a vector."""
 FRACTION = 27
-"""Bits behind the point of places: before it there are those that tell 2 WIDTH neighbours apart."""
+"""Bits behind the point of fixed-point places: five of 32 are left, for 2 WIDTH neighbours."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 _INT32 = ir.IntType(32)
@@ -167,63 +168,91 @@ def _transpose(typing_context, source, at, stride, target, to, target_stride):  
     return types.void(source, index, index, target, index, index), generate
 
 
-@intrinsic
-def _interpolate(typing_context, array, lowest, step):  # noqa: ARG001
-    """Return ``array`` at `WIDTH` places, each ``step`` further, linear between neighbours.
+def _all_integers(builder, number):
+    """Return a vector of integers that holds the lower half of a long one everywhere."""
+    first = builder.insert_element(
+        ir.Constant(_INTEGERS, ir.Undefined), builder.trunc(number, _INT32), _INT32(0)
+    )
+    return builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * WIDTH))
 
-    Fixed-point numbers, with `FRACTION` bits behind the point: ``lowest`` is the first place, or with a
-    negative step the last one; ``step`` is from -1 to 1.
+
+@intrinsic
+def _places(typing_context, first, step):  # noqa: ARG001
+    """Return `WIDTH` places, ``step`` after ``step``, for `interpolate`: the bits of fixed-point numbers.
+
+    Of what is before the point they keep what tells ``2 * WIDTH`` neighbours apart.
+    """
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        first, step = (_all_integers(builder, number) for number in arguments)
+        steps = builder.mul(step, ir.Constant(_INTEGERS, list(range(WIDTH))))
+        return builder.bitcast(builder.add(first, steps), _VECTOR)
+
+    return vector(types.int64, types.int64), generate
+
+
+@intrinsic
+def _advance(typing_context, places, stride):  # noqa: ARG001
+    """Return places that lie ``stride`` further on."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        here = builder.bitcast(arguments[0], _INTEGERS)
+        return builder.bitcast(builder.add(here, _all_integers(builder, arguments[1])), _VECTOR)
+
+    return vector(vector, types.int64), generate
+
+
+@intrinsic
+def _interpolate(typing_context, array, lowest, places):  # noqa: ARG001
+    """Return ``array`` at `places`, linear between neighbours.
+
+    ``array`` begins on a cache line; ``lowest`` is the least of the places, in full; the others are not more
+    than ``WIDTH - 1`` further.
     """
 
     def generate(context, builder, signature, arguments):
-        array, lowest, step = arguments
-        array_type = signature.args[0]
-
-        def everywhere(number):
-            start = builder.insert_element(ir.Constant(_INTEGERS, ir.Undefined), number, _INT32(0))
-            return builder.shuffle_vector(start, start, ir.Constant(_INTEGERS, [0] * WIDTH))
+        array, lowest, places = arguments
 
         def constant(number):
             return ir.Constant(_INTEGERS, [number] * WIDTH)
 
-        base = builder.ashr(lowest, lowest.type(FRACTION))
-        first = builder.trunc(builder.and_(lowest, lowest.type(2**FRACTION - 1)), _INT32)
-        each = builder.trunc(step, _INT32)
-        back = builder.select(
-            builder.icmp_signed("<", each, _INT32(0)), builder.mul(each, _INT32(1 - WIDTH)), _INT32(0)
-        )
-        # the same for all vectors of a line, which the compiler sees
-        steps = builder.add(
-            builder.mul(everywhere(each), ir.Constant(_INTEGERS, list(range(WIDTH)))), everywhere(back)
-        )
-        place = builder.add(everywhere(first), steps)
-        index = builder.lshr(place, constant(FRACTION))
-        share = builder.sitofp(builder.and_(place, constant(2**FRACTION - 1)), _VECTOR)
-        share = builder.fmul(share, ir.Constant(_VECTOR, [2.0**-FRACTION] * WIDTH))
+        column = builder.ashr(lowest, lowest.type(FRACTION))
+        block = builder.and_(column, column.type(-WIDTH))
+        places = builder.bitcast(places, _INTEGERS)
+        index = builder.lshr(places, constant(FRACTION))
         following = builder.add(index, constant(1))
-        below, above = (_pick(context, builder, array_type, array, base, i) for i in (index, following))
+        pick = partial(_pick, context, builder, signature.args[0], array, block)
+        below, above = pick(index), pick(following)
+        share = builder.sitofp(builder.and_(places, constant(2**FRACTION - 1)), _VECTOR)
+        share = builder.fmul(share, ir.Constant(_VECTOR, [2.0**-FRACTION] * WIDTH))
         rise = builder.fmul(share, builder.fsub(above, below), flags=("contract",))
         return builder.fadd(below, rise, flags=("contract",))
 
-    return vector(array, types.int64, types.int64), generate
+    return vector(array, types.int64, vector), generate
 
 
-def _pick(context, builder, array_type, array, base, index):
-    """Return ``array[base + index]``, each index below ``2 WIDTH``.
+def _pick(context, builder, array_type, array, block, index):
+    """Return what lies at each index, a column but for a multiple of 2 WIDTH, in the 2 WIDTH from a block on.
 
     AVX-512 picks from two registers, four times as fast as numbers are read from memory one by one.
     """
+    size = block.type
     if _HAS_AVX512:
-        low = builder.load(_place(context, builder, array_type, array, base))
-        high = builder.load(_place(context, builder, array_type, array, builder.add(base, base.type(WIDTH))))
-        low.align = high.align = 4
+        # blocks of even number first, of odd number second, as the index has them
+        even = builder.and_(builder.add(block, size(WIDTH)), size(-2 * WIDTH))
+        odd = builder.or_(builder.and_(block, size(-2 * WIDTH)), size(WIDTH))
+        both = [builder.load(_place(context, builder, array_type, array, at)) for at in (even, odd)]
+        for each in both:
+            each.align = 4 * WIDTH
         function = ir.FunctionType(_VECTOR, [_VECTOR, _INTEGERS, _VECTOR])
         name = "llvm.x86.avx512.vpermi2var.ps.512"
-        return builder.call(get_or_insert_function(builder.module, function, name), [low, index, high])
-    data = builder.gep(context.make_array(array_type)(context, builder, array).data, [base])
+        return builder.call(get_or_insert_function(builder.module, function, name), [both[0], index, both[1]])
+    offset = builder.sub(index, _all_integers(builder, block))
+    offset = builder.and_(offset, ir.Constant(_INTEGERS, [2 * WIDTH - 1] * WIDTH))
+    data = builder.gep(context.make_array(array_type)(context, builder, array).data, [block])
     picked = ir.Constant(_VECTOR, ir.Undefined)
     for lane in range(WIDTH):
-        number = builder.load(builder.gep(data, [builder.extract_element(index, _INT32(lane))]))
+        number = builder.load(builder.gep(data, [builder.extract_element(offset, _INT32(lane))]))
         picked = builder.insert_element(picked, number, _INT32(lane))
     return picked
 
@@ -249,6 +278,8 @@ def _prefetch(typing_context, array, index):  # noqa: ARG001
 # as kernels call them: without the context that the compiler passes
 load: Callable[..., Any] = _load
 store: Callable[..., Any] = _store
+places: Callable[..., Any] = _places
+advance: Callable[..., Any] = _advance
 interpolate: Callable[..., Any] = _interpolate
 prefetch: Callable[..., Any] = _prefetch
 splat: Callable[..., Any] = _splat
