@@ -771,3 +771,21 @@ def test_a_run_that_comes_twice(live, scan_of):
     assert runs.summary(scan.uid)["earlier"] == []
     assert final.status.state == "finished"
     assert final.status.frames_received == 60
+
+
+def test_flats_without_beam_do_not_end_a_scan(live, scan_of):
+    """The page says that they are of no use, the slices go on, and later flats that are of use are used."""
+    scan = scan_of.Scan()
+    closed = scan.run.frames("flats", "camera", 0, scan.sample.level("darks", 1))
+    good = scan.run.frames("flats", "camera", 1, scan.sample.level("flats", 300))
+    seen = []
+    items = [*scan.opening, *scan.level("darks"), scan.run.datum("flats", "camera", 0, 1), closed]
+    items += [*scan.turn(0, 5), lambda: seen.append(runs.store.latest)]
+    items += [scan.run.datum("flats", "camera", 1, 301), good, *scan.turn(5, 60), scan.run.stop()]
+    runs = live(items)
+    final = runs.run()
+    assert "nowhere brighter than darks" in seen[0].status.message
+    assert seen[0].pictures["xy"].of.frames_received == 5
+    assert final.status.state == "finished"
+    assert final.status.message == ""
+    assert runs.summary(scan.uid)["frames"]["received"] == 60

@@ -164,6 +164,28 @@ class SliceAccumulator:
         In any order; ``numbers`` (n,) tells them apart, and one that is there already is counted and left
         out. Without ``estimate`` the centre stays where it is until `recentre`.
         """
+        projections, radians = self.checked(projections, angles, numbers)
+        fresh = self._fresh(numbers)
+        if not fresh.any():
+            return
+        self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
+        self._all_angles = np.concatenate([self._all_angles, radians[fresh]])
+        self._angles = self._all_angles[self._projections.used]
+        if self._field is None or not self.received:
+            return
+        if not (estimate and self.recentre()):
+            self._drawing.draw_new(self._angles, self.center)
+
+    def checked(
+        self, projections: Counts, angles: npt.ArrayLike, numbers: Sequence[int] | npt.NDArray[np.integer]
+    ) -> tuple[Counts, npt.NDArray[np.float64]]:
+        """Return projections and angles, radians, as arrays.
+
+        Raises
+        ------
+        ReconstructionError
+            if they do not fit each other, or what came before.
+        """
         projections = np.asarray(projections)
         radians = np.atleast_1d(np.asarray(angles, np.float64))
         if projections.shape != (len(radians), *self._shape) or len(numbers) != len(radians):
@@ -173,17 +195,8 @@ class SliceAccumulator:
             )
         if not np.isfinite(radians).all():
             raise ReconstructionError(f"angles of projections {list(numbers)} are not all finite")
-        fresh = self._fresh(numbers)
-        if not fresh.any():
-            return
         self._check_type(projections.dtype)
-        self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
-        self._all_angles = np.concatenate([self._all_angles, radians[fresh]])
-        self._angles = self._all_angles[self._projections.used]
-        if self._field is None or not self.received:
-            return
-        if not (estimate and self.recentre()):
-            self._drawing.draw_new(self._angles, self.center)
+        return projections, radians
 
     def leave_out(self, numbers: npt.NDArray[np.integer]) -> None:
         """Have slices hold all projections but those with these numbers, also of those to come."""

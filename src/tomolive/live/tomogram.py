@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tomolive import __version__
 from tomolive.config import CorrectionSettings, LiveSettings
+from tomolive.errors import ReconstructionError
 from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.beam import ranges_of, without_beam_in_words
 from tomolive.live.centring import Found, Question
@@ -17,7 +18,7 @@ from tomolive.live.part import Part
 from tomolive.live.planes import Place
 from tomolive.live.prepared import PLAIN
 from tomolive.live.projections import ProjectionStore
-from tomolive.live.references import References
+from tomolive.live.references import References, Stack
 from tomolive.live.run import Batch, Scan
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
@@ -89,6 +90,8 @@ class Tomogram:
         self._field: FlatField | None = None
         """Of whole pixels, for what is told of raw counts."""
         self._references_changed = True
+        self._unusable = ""
+        """Why darks and flats are not used that are there."""
         self._unfinished = False
         self._center_by = ""
         self._trends = Trends(settings.quality)
@@ -113,6 +116,7 @@ class Tomogram:
             return
         self._apply_references()
         numbers = np.arange(batch.first, batch.first + len(batch.array))
+        self._slices.checked(batch.array, batch.angles, numbers)
         self._trends.add(batch.first, batch.array)
         self._leave_out()
         first = self._slices.received == 0
@@ -136,13 +140,13 @@ class Tomogram:
         if isinstance(self._references, TileReferences):
             self._apply_tile_references(self._references, runs)
         else:
-            darks, (flats, times) = self._references.dark(runs), self._references.flats(runs)
-            if len(flats) > 1:
-                self._slices.set_references(darks, flats, times)
-            else:
-                self._slices.set_references(darks, flats[0] if flats else None)
-            self._field = flat_field(np.concatenate(flats), darks) if flats else None
-            self._trends.set_references(self._field, flats, times)
+            self._unusable = ""
+            try:
+                self._correct_with(self._references.dark(runs), *self._references.flats(runs))
+            except ReconstructionError as error:
+                # Others may come; until then, grey levels that are not absolute are better than no pictures.
+                self._unusable = f"Darks and flats cannot be used: {error}"
+                self._correct_with(None, [], [])
         self._leave_out()
         self._unfinished = True
 
@@ -150,6 +154,14 @@ class Tomogram:
         """Leave projections that saw no beam out of the slices."""
         self.without_beam = self._trends.without_beam(self.corrections.least_beam)
         self._slices.leave_out(self.without_beam)
+
+    def _correct_with(self, darks: Stack | None, flats: list[Stack], times: list[float]) -> None:
+        if len(flats) > 1:
+            self._slices.set_references(darks, flats, times)
+        else:
+            self._slices.set_references(darks, flats[0] if flats else None)
+        self._field = flat_field(np.concatenate(flats), darks) if flats else None
+        self._trends.set_references(self._field, flats, times)
 
     def _apply_tile_references(self, references: TileReferences, runs: tuple[str, ...]) -> None:
         assert self._part is not None  # noqa: S101  of a field
@@ -272,7 +284,8 @@ class Tomogram:
     @property
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""
-        return [*without_beam_in_words(self.without_beam), *self._slices.notes]
+        unusable = [self._unusable] if self._unusable else []
+        return [*unusable, *without_beam_in_words(self.without_beam), *self._slices.notes]
 
     def trends(self, *, now: bool = False) -> tuple[Trend, ...]:
         """Return what tells whether the scan is worth going on with; unless ``now``, of a moment ago."""
