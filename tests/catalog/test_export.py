@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,8 @@ from tomolive import Publisher
 from tomolive.catalog.archive import Archive
 from tomolive.catalog.export import documents_of, export, read_export
 from tomolive.catalog.exported import import_to_catalog, import_to_hub, open_export
-from tomolive.catalog.run_documents import from_catalog, from_file, from_hub, hub_has
+from tomolive.catalog.hub_runs import from_hub, hub_has, read_journal
+from tomolive.catalog.run_documents import from_catalog, from_file
 from tomolive.errors import AddressError, DocumentError, SettingsError
 from tomolive.files.locate import Locator
 from tomolive.files.run_files import RunFiles
@@ -308,6 +311,84 @@ def test_what_is_no_export_is_said(tmp_path, scan):
         read_export(tmp_path)
     with pytest.raises(SettingsError, match="cannot be part of a file name"):
         export({"../x": run.documents}, tmp_path / "home", Locator())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tomolive.catalog.export import export
+from tomolive.catalog.run_documents import from_file
+from tomolive.files.locate import Locator
+
+recording, home, root = map(Path, sys.argv[1:])
+export(from_file(recording), home, Locator({}, [root]), say=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_an_export_that_is_killed_is_made_by_the_next(scan, detector_folder, tmp_path):
+    """What it has left is no export, is not taken for somebody's folder, and goes; other files stay."""
+    run, home = three_streams(scan), tmp_path / "home"
+    write_documents(tmp_path / "run.jsonl", run.documents)
+    command = [sys.executable, "-c", KILLED, tmp_path / "run.jsonl", home, detector_folder]
+    assert subprocess.run(list(map(str, command)), timeout=180).returncode == -signal.SIGKILL
+    with pytest.raises(SettingsError, match="no whole export"):
+        read_export(home)
+    (home / "mine").touch()
+    export({run.uid: run.documents}, home, Locator({}, [detector_folder]))
+    assert read_export(home) == [run.uid]
+    names = {"README.md", "documents", "export.json", "files", "mine"}
+    assert {path.name for path in home.iterdir()} == names
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_export_that_fails_leaves_nothing(scan, detector_folder, tmp_path, monkeypatch, is_there):
+    """A full disk is said, and the folder is as it was, so that the same command can be given again."""
+    run, home = three_streams(scan), tmp_path / "home"
+    if is_there:
+        home.mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copy2", full)
+        with pytest.raises(SettingsError, match="No space left"):
+            export({run.uid: run.documents}, home, Locator({}, [detector_folder]))
+    assert list(tmp_path.iterdir()) == ([home] if is_there else [])
+    assert not is_there or not list(home.iterdir())
+
+
+def test_an_import_that_was_killed_is_completed(client, scan, hubs, detector_folder, tmp_path):
+    """Half a run that an import left is written anew in a catalog, and gets its rest at a hub."""
+    run, others = three_streams(scan), three_streams(scan)
+    home = detector_folder / f"home-{run.uid}"
+    export({run.uid: run.documents, others.uid: others.documents}, home, Locator({}, [detector_folder]))
+    half = len(run.documents) // 2
+    archive = Archive(client, mark={"imported": True})
+    for name, doc in run.documents[:half]:
+        archive(name, doc)
+    archive.close()
+    in_catalog(client, others.documents[:half])
+    publisher = Publisher(hubs("half"), spool=tmp_path / "spool")
+    for name, doc in run.documents[:half]:
+        publisher(name, doc)
+    publisher("start", others.documents[0][1] | {"more": 1})
+    publisher.close(60)
+
+    left = "is there already, and not whole: left alone"
+    assert dict(import_to_catalog(home, client)) == {run.uid: "imported", others.uid: left}
+    assert client[run.uid]["projections"]["det"].read()[:, 0, 0].tolist() == [5, 6, 7, 8, 9]
+    assert client[run.uid]["projections"]["angle"].read().tolist() == [0, 10, 20, 30, 40]
+    assert dict(import_to_hub(home, publisher.address)) == {run.uid: "imported", others.uid: left}
+    assert from_hub(publisher.address, run.uid)[run.uid] == run.documents
+
+
+def test_a_hub_that_falls_silent_is_said():
+    """Whoever reads a run out of a journal does not wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+        with pytest.raises(AddressError, match="has sent nothing for"):
+            read_journal(address, "newest", lambda *_: None, silence=0.5)
 
 
 def test_the_commands(server, client, scan, detector_folder, tmp_path):

@@ -44,6 +44,9 @@ class Archive:
         Called from the writing thread when it must end, so that a source that is silent can be stopped.
     skip : set of str
         Uids of runs to leave alone.
+    mark : mapping, optional
+        What runs whose documents have no position are marked with: such a run that was cut off is written
+        anew by whoever comes with the same mark.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class Archive:
         interval: float = 0.5,
         on_failure: Callable[[], object] = lambda: None,
         skip: frozenset[str] = frozenset(),
+        mark: Mapping[str, Any] | None = None,
     ) -> None:
         self._runs = OpenRuns(client, dict(mounts or {}), skip)
         self._interval = self._pause = interval
         self._on_failure = on_failure
+        self._mark = dict(mark or {})
         self._queue: queue.Queue[_Item | None] = queue.Queue(_CAPACITY)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="archive", daemon=True)
@@ -84,7 +89,7 @@ class Archive:
         CatalogError
             if Tiled refuses the key.
         """
-        mark = {"epoch": position.epoch, "offset": position.offset} if position else {}
+        mark = {"epoch": position.epoch, "offset": position.offset} if position else self._mark
         item = _Item(name, copy.deepcopy(doc), mark)
         self._patiently(lambda: self._queue.put(item, timeout=1.0), queue.Full)
         if name in {"start", "stop"}:
@@ -177,5 +182,7 @@ def unfinished(client: Any) -> dict[str, Position]:
         cut_off = Container.search(marked, KeyPresent("stop", exists=False))
         marks = {uid: node.metadata[MARK] for uid, node in cut_off.items()}
     return {
-        uid: Position(mark["epoch"], mark["offset"]) for uid, mark in marks.items() if GIVEN_UP not in mark
+        uid: Position(mark["epoch"], mark["offset"])
+        for uid, mark in marks.items()
+        if GIVEN_UP not in mark and "epoch" in mark
     }

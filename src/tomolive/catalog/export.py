@@ -4,6 +4,7 @@
 
     README.md            what is here, and the three lines that open it
     export.json          the runs; written last, so that an export that was cut short is not taken for whole
+    export.partial       only while the export is made; one that was killed is begun anew by the next
     documents/UID.jsonl  the documents of each run as they were, one a line
     files/...            what the documents name, under the path by which they name it
     results/...          pictures and summaries of the live reconstruction
@@ -11,10 +12,12 @@
 The documents are not changed. That the files are elsewhere is said by one mount, ``/`` is ``files``.
 """
 
+import contextlib
+import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,8 @@ from tomolive.files.run_files import RunFiles
 from tomolive.stream.recorded import Document, write_documents
 
 MANIFEST = "export.json"
+_PARTIAL = "export.partial"
+_OURS = ("README.md", MANIFEST, "documents", "files", "results")
 _FORMAT = 1
 
 
@@ -75,36 +80,49 @@ def export(
     """
     exported = Exported(folder, list(runs))
     try:
-        _require_empty(folder)
-        files = RunFiles(locator)
-        (folder / "documents").mkdir(parents=True)
-        for uid, documents in runs.items():
-            write_documents(folder / "documents" / f"{_safe(uid)}.jsonl", documents)
-            files.take(documents)
-        exported.problems = files.problems
-        for number, (place, file) in enumerate(files.found.items(), 1):
-            say(f"{number} of {len(files.found)}: {place}")
-            _put(file, folder / "files" / place.relative_to("/"), links=links)
-            exported.files += 1
-            exported.size += file.stat().st_size
-        kept = results / exported.runs[0] if results is not None else None
-        if kept is not None and kept.is_dir():
-            for file in sorted(file for file in kept.iterdir() if file.is_file()):
-                _put(file, folder / "results" / file.name, links=links)
-        (folder / "README.md").write_text(_readme(runs, exported, links=links), encoding="utf-8")
-        manifest = {
-            "format": _FORMAT,
-            "tomolive": __version__,
-            "time": time.time(),
-            "runs": [_about(documents) for documents in runs.values()],
-            "files": exported.files,
-            "bytes": exported.size,
-            "not_taken_along": exported.problems,
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        with _begun(folder):
+            _write(runs, exported, locator, links=links, results=results, say=say)
     except OSError as error:
         raise SettingsError(f"cannot export to {folder}: {error.strerror or error}") from error
     return exported
+
+
+def _write(
+    runs: Runs,
+    exported: Exported,
+    locator: Locator,
+    *,
+    links: bool,
+    results: Path | None,
+    say: Callable[[str], object],
+) -> None:
+    """Fill the folder, and note what is in it."""
+    folder, files = exported.folder, RunFiles(locator)
+    (folder / "documents").mkdir()
+    for uid, documents in runs.items():
+        write_documents(documents_of(folder, uid), documents)
+        files.take(documents)
+    exported.problems = files.problems
+    for number, (place, file) in enumerate(files.found.items(), 1):
+        say(f"{number} of {len(files.found)}: {place}")
+        _put(file, folder / "files" / place.relative_to("/"), links=links)
+        exported.files += 1
+        exported.size += file.stat().st_size
+    kept = results / exported.runs[0] if results is not None else None
+    if kept is not None and kept.is_dir():
+        for file in sorted(file for file in kept.iterdir() if file.is_file()):
+            _put(file, folder / "results" / file.name, links=links)
+    (folder / "README.md").write_text(_readme(runs, exported, links=links), encoding="utf-8")
+    manifest = {
+        "format": _FORMAT,
+        "tomolive": __version__,
+        "time": time.time(),
+        "runs": [_about(documents) for documents in runs.values()],
+        "files": exported.files,
+        "bytes": exported.size,
+        "not_taken_along": exported.problems,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def read_export(folder: Path) -> list[str]:
@@ -133,9 +151,37 @@ def documents_of(folder: Path, uid: str) -> Path:
     return folder / "documents" / f"{_safe(uid)}.jsonl"
 
 
-def _require_empty(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+@contextlib.contextmanager
+def _begun(folder: Path) -> Iterator[None]:
+    """Make the folder, or take over that of an export that was killed; one that fails leaves nothing."""
+    marker, is_new = folder / _PARTIAL, not folder.exists()
+    if not is_new and (not folder.is_dir() or (any(folder.iterdir()) and not marker.exists())):
         raise SettingsError(f"{folder} is there already, and not an empty folder; name another one")
+    folder.mkdir(parents=True, exist_ok=True)
+    with marker.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError(f"another process exports to {folder} now") from None
+        try:
+            _clear(folder)
+            yield
+        except BaseException:
+            _clear(folder)
+            marker.unlink()
+            if is_new:
+                folder.rmdir()
+            raise
+        marker.unlink()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an export makes, and nothing else."""
+    for path in (folder / name for name in _OURS):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _safe(uid: str) -> str:

@@ -10,9 +10,14 @@ from typing import Any
 
 from tomolive.catalog.archive import Archive
 from tomolive.catalog.export import documents_of, read_export
-from tomolive.catalog.run_documents import hub_has
+from tomolive.catalog.hub_runs import from_hub, hub_has
+from tomolive.catalog.writer import MARK
 from tomolive.errors import AddressError, SettingsError
 from tomolive.stream.recorded import read_documents
+
+_IMPORTED = {"imported": True}
+"""How a run is marked that comes from an export."""
+_NOT_WHOLE = "is there already, and not whole: left alone"
 
 
 def open_export(folder: str | Path, uid: str | None = None) -> Any:
@@ -63,7 +68,8 @@ def mounts_of(folder: Path) -> dict[str, str]:
 def import_to_catalog(folder: Path, client: Any) -> Iterator[tuple[str, str]]:
     """Write the runs of an export into a Tiled catalog; yield (uid, what was done) for each.
 
-    Runs that are there already are left alone. The catalog's server must be allowed to read the folder.
+    Runs that are there already are left alone, but for one that an import was killed at: it is written anew.
+    The catalog's server must be allowed to read the folder.
 
     Parameters
     ----------
@@ -78,11 +84,14 @@ def import_to_catalog(folder: Path, client: Any) -> Iterator[tuple[str, str]]:
         if the catalog does not answer, or refuses a run.
     """
     for uid in read_export(folder):
-        if uid in client:
-            whole = "stop" in client[uid].metadata
-            yield uid, "is there already" if whole else "is there already, and not whole: left alone"
+        known = client[uid].metadata if uid in client else {}
+        if "stop" in known:
+            yield uid, "is there already"
             continue
-        archive = Archive(client, mounts=mounts_of(folder))
+        if known and "imported" not in known.get(MARK, {}):
+            yield uid, _NOT_WHOLE
+            continue
+        archive = Archive(client, mounts=mounts_of(folder), mark=_IMPORTED)
         for name, doc in read_documents(documents_of(folder, uid)):
             archive(name, doc)
         archive.close()
@@ -92,7 +101,8 @@ def import_to_catalog(folder: Path, client: Any) -> Iterator[tuple[str, str]]:
 def import_to_hub(folder: Path, address: str, *, patience: float = 60.0) -> Iterator[tuple[str, str]]:
     """Publish the runs of an export to a hub; yield (uid, what was done) for each.
 
-    Runs that the hub has in its journal are left alone.
+    Of a run that the hub has in part, as an import leaves it that is killed, the rest is published; others
+    that it has are left alone.
 
     Raises
     ------
@@ -103,16 +113,19 @@ def import_to_hub(folder: Path, address: str, *, patience: float = 60.0) -> Iter
     """
     from tomolive.stream.publisher import Publisher
 
-    uids = read_export(folder)
-    missing = [uid for uid in uids if not hub_has(address, uid)]
     with tempfile.TemporaryDirectory(prefix="tomolive-import-") as spool:
         publisher = Publisher(address, spool=Path(spool))
         try:
-            for uid in uids:
-                if uid not in missing:
+            for uid in read_export(folder):
+                documents = list(read_documents(documents_of(folder, uid)))
+                known = from_hub(address, uid).get(uid, []) if hub_has(address, uid) else []
+                if known and known[-1][0] == "stop":
                     yield uid, "is there already"
                     continue
-                for name, doc in read_documents(documents_of(folder, uid)):
+                if known and (known != documents[: len(known)] or documents[-1][0] != "stop"):
+                    yield uid, _NOT_WHOLE
+                    continue
+                for name, doc in documents[len(known) :]:
                     publisher(name, doc)
                 if not publisher.flush(patience):
                     raise AddressError(f"the hub at {address} has not taken all documents of run {uid[:8]}")

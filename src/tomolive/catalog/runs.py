@@ -7,7 +7,7 @@ not there                                       written
 has its stop document                           complete: left alone
 no stop document, marked by an archive          cut off by a crash: emptied, and written anew
 no stop document, marked as given up            it failed before, or fell silent: left alone, and said
-no stop document, not marked                    someone else writes it: left alone, and said
+no stop document, not marked, or by an import   someone else writes it: left alone, and said
 ==============================================  ===========================================================
 
 A run whose RunEngine was killed never stops. What came of it stays in the catalog; when too many runs are
@@ -97,11 +97,12 @@ class OpenRuns:
             if "stop" in node.metadata:
                 log.info("run %s is complete in the catalog", uid)
                 return
-            if not mark or MARK not in node.metadata:
+            theirs = node.metadata.get(MARK, {})
+            if not mark or not theirs or ("epoch" in mark) != ("epoch" in theirs):
                 log.error("run %s is being written to the catalog by someone else; it is left to them", uid)
                 return
-            if GIVEN_UP in node.metadata[MARK]:
-                log.warning("run %s was given up: %s", uid, node.metadata[MARK][GIVEN_UP])
+            if GIVEN_UP in theirs:
+                log.warning("run %s was given up: %s", uid, theirs[GIVEN_UP])
                 return
             log.warning("run %s was cut off; it is written anew", uid)
         self._open[uid] = _OpenRun(self._client, self._mounts, mark, node)

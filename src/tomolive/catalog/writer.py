@@ -21,16 +21,12 @@ from bluesky_tiled_plugins.writing.tiled_writer import _RunWriter
 from tiled.utils import path_from_uri
 
 from tomolive import __version__
+from tomolive.catalog.places import PLACES
 
 MARK = "archived"
 """Key in a run's metadata that says where in the hub's journal it begins: an archive writes this run."""
 GIVEN_UP = "given_up"
 """Key in :data:`MARK` that says why the run is not written any more."""
-
-PLACES = "announced"
-"""Key in a run's metadata that says where images lie that Tiled's server makes one range of: for each
-``stream/data_key`` its ``files``, as their stream_resources announced them, and its ``ranges``: file, first
-index, the one after the last, and which of all ranges of the data key it was."""
 
 Document = dict[str, Any]
 _HDF5, _ZARR = "application/x-hdf5", "application/x-zarr"

@@ -43,7 +43,8 @@ def export(
     --root are taken.
     """
     from tomolive.catalog.export import export as write
-    from tomolive.catalog.run_documents import from_catalog, from_file, from_hub
+    from tomolive.catalog.hub_runs import from_hub
+    from tomolive.catalog.run_documents import from_catalog, from_file
     from tomolive.files.locate import Locator
 
     settings = Settings.load(config)

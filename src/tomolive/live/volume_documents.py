@@ -1,16 +1,13 @@
 """Where the documents of a finished run are found: recorded as JSON lines, at a hub, or in a catalog."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tomolive.catalog.hub_runs import RunPicker, read_journal
 from tomolive.errors import ScanError, SettingsError
 
 Document = tuple[str, dict[str, Any]]
-_PATIENCE_S = 10.0
-_SILENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -70,45 +67,21 @@ def _recorded(path: Path) -> list[Document]:
     return list(read_documents(path))
 
 
-class _RunPicker:
-    """Keeps the documents of one run."""
-
-    def __init__(self, run_uid: str) -> None:
-        self._uid = run_uid
-        self._known = {run_uid}
-        self.documents: list[Document] = []
-        self.stopped = False
-
-    def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        if self.stopped or not self._is_of_run(name, doc):
-            return
-        self.documents.append((name, doc))
-        if name in ("descriptor", "resource"):
-            self._known.add(doc["uid"])
-        self.stopped = name == "stop"
-
-    def _is_of_run(self, name: str, doc: dict[str, Any]) -> bool:
-        if name == "start":
-            return doc["uid"] == self._uid
-        if not self.documents:
-            return False
-        owner = doc.get("run_start") or doc.get("descriptor") or doc.get("resource")
-        return owner is None or owner in self._known
-
-    def result(self, where: str) -> list[Document]:
-        """Return the documents, if they are a whole run."""
-        if not self.documents:
-            raise ScanError(f"{where} has no run {self._uid}")
-        if not self.stopped:
-            raise ScanError(f"run {self._uid[:8]} has not stopped, as far as {where} knows")
-        return self.documents
+def _whole(picker: RunPicker, where: str) -> list[Document]:
+    """Return the documents that were picked, if they are a whole run."""
+    documents = picker.runs.get(picker.uid)
+    if not documents:
+        raise ScanError(f"{where} has no run {picker.uid}")
+    if not picker.stopped:
+        raise ScanError(f"run {picker.uid[:8]} has not stopped, as far as {where} knows")
+    return documents
 
 
 def _from_file(path: Path, run_uid: str) -> list[Document]:
-    picker = _RunPicker(run_uid)
+    picker = RunPicker(run_uid)
     for name, doc in _recorded(path):
         picker(name, doc)
-    return picker.result(str(path))
+    return _whole(picker, str(path))
 
 
 def _from_catalog(uri: str, run_uid: str) -> list[Document]:
@@ -118,58 +91,15 @@ def _from_catalog(uri: str, run_uid: str) -> list[Document]:
     run = open_run(uri, run_uid)
     try:
         with tiled_errors(uri):
-            picker = _RunPicker(run_uid)
+            picker = RunPicker(run_uid)
             for name, doc in documents_of(run):
                 picker(name, doc)
     finally:
         run.context.close()
-    return picker.result(f"the catalog at {uri.partition('?')[0]}")
+    return _whole(picker, f"the catalog at {uri.partition('?')[0]}")
 
 
 def _from_hub(address: str, run_uid: str) -> list[Document]:
-    from tomolive.stream.dispatcher import RemoteDispatcher
-    from tomolive.stream.sockets import require_listener
-
-    require_listener(address)
-    picker = _RunPicker(run_uid)
-    dispatcher = RemoteDispatcher(address, start=run_uid, on_error="stop")
-    watch = _Watch(dispatcher.stop, _SILENCE_S)
-
-    def take(name: str, doc: dict[str, Any]) -> None:
-        watch.feed()
-        picker(name, doc)
-        if picker.stopped:
-            dispatcher.stop()
-
-    dispatcher.subscribe(take)
-    with watch:
-        dispatcher.start()
-    return picker.result(f"the hub at {address}")
-
-
-class _Watch:
-    """Calls a function once when nothing has been fed for so many seconds."""
-
-    def __init__(self, end: Callable[[], object], seconds: float) -> None:
-        self._end, self._seconds = end, seconds
-        self._fed, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._wait, name="run-awaited", daemon=True)
-
-    def feed(self) -> None:
-        self._fed.set()
-
-    def __enter__(self) -> "_Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._fed.set()
-        self._thread.join()
-
-    def _wait(self) -> None:
-        while self._fed.wait(self._seconds):
-            if self._over.is_set():
-                return
-            self._fed.clear()
-        self._end()
+    picker = RunPicker(run_uid)
+    read_journal(address, run_uid, picker)
+    return _whole(picker, f"the hub at {address}")
