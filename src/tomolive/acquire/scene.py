@@ -62,14 +62,26 @@ class SimulatedScene:
         of noise, beam and bad columns; the same seed gives the same scan to the bit.
     full
         counts in the middle of the beam; dark current is about 100.
+    window
+        what the camera sees of a larger field: (row, column) of its first pixel there, and (rows, columns) of
+        the field, to which ``center`` belongs; None: the camera sees all of it.
     """
 
     dtype = np.dtype(np.uint16)
 
     def __init__(
-        self, phantom: Phantom, rows: int, columns: int, center: float, seed: int = 0, full: float = 30_000
+        self,
+        phantom: Phantom,
+        rows: int,
+        columns: int,
+        center: float,
+        seed: int = 0,
+        full: float = 30_000,
+        window: tuple[tuple[int, int], tuple[int, int]] | None = None,
     ) -> None:
         self.phantom, self.rows, self.columns, self.center = phantom, rows, columns, center
+        (row, column), self._field = window or ((0, 0), (rows, columns))
+        self._seen = slice(row, row + rows), slice(column, column + columns)
         self._noise = np.random.default_rng(seed)
         fixed = np.random.default_rng(seed)
         self.dark = (100 + fixed.normal(0, 3, columns) + fixed.normal(0, 2, (rows, 1))).astype(np.float32)
@@ -86,9 +98,8 @@ class SimulatedScene:
             case "flat":
                 photons = self.flat
             case "projection":
-                transmitted = np.exp(
-                    -self.phantom.projection(np.deg2rad(angle), self.rows, self.columns, self.center)
-                )
+                integrals = self.phantom.projection(np.deg2rad(angle), *self._field, self.center)
+                transmitted = np.exp(-integrals[self._seen])
                 photons = self.flat * transmitted
                 photons += photons * self.bad * (1 - transmitted)
         counts = photons + self.dark

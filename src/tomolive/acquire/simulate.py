@@ -40,10 +40,17 @@ class Simulation:
     plan: Literal["fly", "step"] = "fly"
     cameras: Literal[1, 2] = 1
     """The second one is half as wide and high, and sees the same stone; fly scans of ophyd-async only."""
+    tiles: Literal["none", "beside", "above"] = "none"
+    """Two cameras of one size that see a stone together, side by side or above each other, an eighth twice.
+
+    The start document says where they lie; ``rows``, ``columns`` and ``center`` are those of the field.
+    """
 
     def __post_init__(self) -> None:
         if self.cameras == 2 and (self.style, self.plan) != ("async", "fly"):
             raise ScanError("two cameras take fly scans with ophyd-async devices only")
+        if self.tiles != "none" and self.cameras != 2:
+            raise ScanError(f"a field of tiles needs two cameras, got {self.cameras}")
         if self.rows < 1 or self.columns < 16:
             raise ScanError(f"the camera must have 1 x 16 pixels or more, got {self.rows} x {self.columns}")
         if not self.rate > 0:
@@ -60,8 +67,12 @@ class Simulation:
 def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Plan:
     """Return a plan for one scan whose files go into ``folder``; a RunEngine must exist."""
     s = simulation
-    scene, phantom = _scene(s.rows, s.columns, s.axis, seed)
-    second = _scene(s.rows // 2, s.columns // 2, s.axis / 2, seed + 1)[0] if s.cameras == 2 else None
+    tiles: dict[str, Any] = {}
+    if s.tiles == "none":
+        scene, phantom = _scene(s.rows, s.columns, s.axis, seed)
+        second = _scene(s.rows // 2, s.columns // 2, s.axis / 2, seed + 1)[0] if s.cameras == 2 else None
+    else:
+        (scene, second), phantom, tiles = _tiled(s, seed)
     scan = Scan(
         half_turn(s.projections),
         s.darks,
@@ -72,6 +83,7 @@ def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Pla
             "pixel_size_units": "um",
             "energy": 25.0,
             "energy_units": "keV",
+            **tiles,
             "simulation": {
                 "rotation_center": s.axis,
                 "rows": s.rows,
@@ -90,6 +102,26 @@ def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Pla
 def _scene(rows: int, columns: int, axis: float, seed: int) -> tuple[SimulatedScene, Phantom]:
     phantom = porous_sample(rows, columns, axis)
     return SimulatedScene(phantom, rows, columns, axis, seed), phantom
+
+
+def _tiled(
+    simulation: Simulation, seed: int
+) -> tuple[tuple[SimulatedScene, SimulatedScene], Phantom, dict[str, Any]]:
+    """Return what two cameras see of one field, the field's phantom, and what the start document says."""
+    s = simulation
+    phantom = porous_sample(s.rows, s.columns, s.axis)
+    beside = s.tiles == "beside"
+    length = s.columns if beside else s.rows
+    size, first = length * 9 // 16, length - length * 9 // 16
+    shape = (s.rows, size) if beside else (size, s.columns)
+    places = [(0, 0), (0, first) if beside else (first, 0)]
+    scenes = [
+        SimulatedScene(phantom, *shape, s.axis, seed + i, window=(place, (s.rows, s.columns)))
+        for i, place in enumerate(places)
+    ]
+    names = ("camera", "camera2")
+    tiles = {name: {"row": row, "column": column} for name, (row, column) in zip(names, places, strict=True)}
+    return (scenes[0], scenes[1]), phantom, {"tiles": tiles}
 
 
 def beamline(

@@ -91,6 +91,8 @@ def live(
     from tomolive.stream.dispatcher import RemoteDispatcher
 
     check_filter(settings.live.filter)
+    if settings.live.tiles and not (workers or dask):
+        raise SettingsError("live.tiles: several cameras are stitched by workers: add --workers N or --dask")
     _check_folders(settings.files)
     rules = [*map(load_rules, rule_files), *shipped_rules()]
     folder = prepare_results(Path(settings.live.results))
@@ -106,8 +108,9 @@ def live(
     )
     store, controls = SnapshotStore(), Controls()
     source = dispatcher(start=start)
+    publisher = _publisher(settings, folder) if publish_results else None
     about_scans: dict[str, Any] = {"results": folder, "settings": settings.live, "rules": rules}
-    publisher = None
+    about_scans["publish"] = publisher
     if workers or dask:
         from tomolive.live.crew.engines import DaskEngine, LocalEngine
         from tomolive.live.crew.follow import CrewReconstruction
@@ -126,7 +129,6 @@ def live(
         worker = CrewReconstruction(source, where, engine, store, controls, **about_scans)
     else:
         about_scans["orders"] = _orders(settings, rule_files)
-        about_scans["publish"] = publisher = _publisher(settings, folder) if publish_results else None
         worker = LiveReconstruction(
             source, store, controls, earlier=lambda uid: dispatcher(start=uid), **about_scans
         )

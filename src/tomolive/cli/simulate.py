@@ -30,6 +30,8 @@ from tomolive import service
               help="Turn at constant speed, or stop for each projection.")  # fmt: skip
 @click.option("--cameras", default=1, show_default=True, type=click.IntRange(1, 2),
               help="The second sees the same stone, with half the rows and columns.")  # fmt: skip
+@click.option("--tiles", default="none", show_default=True, type=click.Choice(["none", "beside", "above"]),
+              help="Two cameras see one field of these rows and columns together.")  # fmt: skip
 @click.option(
     "--count", default=1, show_default=True, type=click.IntRange(0), help="Scans; 0: again and again."
 )

@@ -3,6 +3,8 @@
 Only a part of the pixels is looked at; the mean over a thousand says as much as that over millions.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -103,6 +105,11 @@ def _mean(counts: npt.NDArray[np.generic], field: FlatField | None) -> float:
 def ranges_of(numbers: npt.NDArray[np.integer]) -> Ranges:
     """Return single numbers as ranges."""
     return Ranges((number, number + 1) for number in numbers.tolist())
+
+
+def numbers_of(ranges: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """Return the numbers in half-open ranges."""
+    return np.array([number for first, last in ranges for number in range(first, last)], np.int64)
 
 
 def without_beam_in_words(numbers: npt.NDArray[np.integer]) -> list[str]:

@@ -29,14 +29,19 @@ class Part:
         Rows that are reconstructed.
     taken
         Rows that are kept: those and their neighbours.
-    beams
-        Counts of the beam in each tile of `which`, for scans without flats.
+
+    Attributes
+    ----------
+    which : tuple of int
+        The tiles that have any of these rows.
+    beams : dict
+        Number of a tile -> counts of the beam in it, for scans without flats.
     """
 
-    def __init__(self, mosaic: Mosaic, own: Rows, taken: Rows, beams: Sequence[float]) -> None:
+    def __init__(self, mosaic: Mosaic, own: Rows, taken: Rows) -> None:
         self.mosaic, self.own, self.taken = mosaic, own, taken
         self.which = mosaic.covering(taken)
-        self._beams = beams
+        self.beams: dict[int, float] = {}
         self._joining = Joining(mosaic, self.which, taken)
         self.shape = self._joining.shape
         """Rows and columns of the counts that are kept."""
@@ -56,8 +61,12 @@ class Part:
         """Whether it is of several detectors."""
         return len(self.which) > 1
 
+    def cut(self, which: int, frames: Counts) -> Counts:
+        """Return a copy of the rows that are kept of whole frames (n, rows, columns) of a tile."""
+        return self._joining.cut(self.which.index(which), frames)
+
     def counts(self, frames: Sequence[Counts]) -> Counts:
-        """Return what is kept of frames (n, rows, columns), one array for each tile of `which`."""
+        """Return what is kept of whole frames (n, rows, columns), one array for each tile of `which`."""
         return self._joining.beside(frames)
 
     def join(self, beside: Floats, rows: slice = slice(None)) -> Floats:
@@ -85,7 +94,7 @@ class Part:
         assumed: list[str] = []
         for i, which in enumerate(self.which):
             tile = self.mosaic.tiles[which]
-            beam = None if first is None else np.full((tile.rows, tile.columns), self._beams[i])
+            beam = None if first is None else np.full((tile.rows, tile.columns), self.beams[which])
             field, words = averaged(
                 None if darks is None else darks[i], [one[i] for one in flats], times, corrections, beam
             )

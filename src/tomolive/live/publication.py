@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from tomolive.live.looks import Looks
 from tomolive.live.planes import Place
+from tomolive.live.shown import Shown
 from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status, Subject
-from tomolive.live.tomogram import SLICES, Tomogram
+from tomolive.live.tomogram import SLICES
 
 PICTURE_PERIOD_S = 0.06
 _MOST_OF_THE_TIME = 2
@@ -78,7 +79,7 @@ class Publication:
         """Whether nothing has been published for so long."""
         return time.monotonic() >= self._status_due + seconds
 
-    def draw(self, tomogram: Tomogram, looks: Looks) -> None:
+    def draw(self, tomogram: Shown, looks: Looks) -> None:
         """Make new pictures of what is looked at, and of the slices of the results; `publish` shows them.
 
         If the slices have not changed, only those are made that are not there. If they were drawn anew, with
@@ -127,7 +128,7 @@ class Publication:
         now = time.monotonic()
         self._pictures_due = now + max(PICTURE_PERIOD_S, _MOST_OF_THE_TIME * (now - began))
 
-    def show_strip(self, tomogram: Tomogram, strip: Strip) -> None:
+    def show_strip(self, tomogram: Shown, strip: Strip) -> None:
         """Show slices with several centres."""
         self._put("candidates", strip.pixels, strip.middle, tomogram.units, _subject(tomogram))
         self.retell = True
@@ -139,7 +140,7 @@ class Publication:
         self._store.publish(status, self._pictures)
 
     def _draw_on_demand(
-        self, tomogram: Tomogram, places: Mapping[str, Place], same: Mapping[str, Picture], of: Subject
+        self, tomogram: Shown, places: Mapping[str, Place], same: Mapping[str, Picture], of: Subject
     ) -> None:
         """Draw one of the planes that do not grow, the one that has waited longest."""
         self._pictures |= {key: same[key] for key in places if key in same}
@@ -166,7 +167,7 @@ class Publication:
         self._pictures[key] = Picture(plane, pixels, position, self._version, units, of, key)
 
 
-def _subject(tomogram: Tomogram) -> Subject:
+def _subject(tomogram: Shown) -> Subject:
     scan = tomogram.scan
     return Subject(
         run_uid=scan.run_uid,

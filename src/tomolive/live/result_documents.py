@@ -254,6 +254,7 @@ def emit_slices(
     """
     told = ("center", "center_source", "filter", "corrections", "positions", "units", "pixel_size_um")
     parameters = {key: summary.get(key) for key in told}
+    parameters |= {key: summary[key] for key in ("camera", "tiles") if summary.get(key)}
     parameters["without_beam"] = summary["frames"].get("without_beam", [])
     about = About(
         "slices",

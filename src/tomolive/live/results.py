@@ -12,6 +12,7 @@ from tomolive.live import analysis
 from tomolive.live.output import write_results
 from tomolive.live.result_documents import Emit, emit_slices
 from tomolive.live.run import Scan
+from tomolive.live.shown import Shown
 from tomolive.live.status import Watched
 from tomolive.live.tomogram import summarize
 
@@ -61,7 +62,8 @@ class Results:
 
     def write(self, watched: Watched) -> None:
         """Write the results of a scan; what goes wrong is told on the page."""
-        scan, tomogram = watched.scan, watched.tomogram
+        scan = watched.scan
+        tomogram: Shown | None = watched.tomogram
         watched.stale_since = None
         self._stale.pop(scan.run_uid, None)
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tomolive.config import LiveSettings
 from tomolive.live import analysis
 from tomolive.live.run import Scan, in_words
+from tomolive.live.shown import Shown
 from tomolive.live.snapshot import Change, Status, Trend
 from tomolive.live.tomogram import Tomogram
 
@@ -77,7 +78,8 @@ def status_of(
     """
     if watched is None:
         return Status(updated=time.time(), filter=settings.filter, corrections=settings.corrections)
-    scan, tomogram = watched.scan, watched.tomogram
+    scan = watched.scan
+    tomogram: Shown | None = watched.tomogram
     trends = tomogram.trends(now=scan.closed) if tomogram else ()
     trends += analysis.trends(watched.findings)
     return Status(

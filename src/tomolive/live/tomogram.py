@@ -20,6 +20,7 @@ from tomolive.live.prepared import PLAIN
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References, Stack
 from tomolive.live.run import Batch, Scan
+from tomolive.live.shown import Shown
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
 from tomolive.live.tile_references import TileReferences
@@ -97,6 +98,8 @@ class Tomogram:
         self._trends = Trends(settings.quality)
         self.without_beam = np.empty(0, np.int64)
         """Numbers of the projections that are left out."""
+        self._without_beam: npt.NDArray[np.int64] | None = None
+        """Those that somebody else has found."""
 
     # -- what comes in --------------------------------------------------------------------------------------
 
@@ -137,22 +140,31 @@ class Tomogram:
             return
         self._references_changed = False
         runs = (self.scan.run_uid, *self.scan.references)
-        if isinstance(self._references, TileReferences):
-            self._apply_tile_references(self._references, runs)
-        else:
-            self._unusable = ""
-            try:
+        self._unusable = ""
+        try:
+            if isinstance(self._references, TileReferences):
+                self._correct_tiles_with(self._references.darks(runs), *self._references.flats(runs))
+            else:
                 self._correct_with(self._references.dark(runs), *self._references.flats(runs))
-            except ReconstructionError as error:
-                # Others may come; until then, grey levels that are not absolute are better than no pictures.
-                self._unusable = f"Darks and flats cannot be used: {error}"
+        except ReconstructionError as error:
+            # Others may come; until then, grey levels that are not absolute are better than no pictures.
+            self._unusable = f"Darks and flats cannot be used: {error}"
+            if self._part is None:
                 self._correct_with(None, [], [])
+            else:
+                self._correct_tiles_with(None, [], [])
         self._leave_out()
         self._unfinished = True
 
+    def leave_out(self, numbers: npt.NDArray[np.int64]) -> None:
+        """Leave these projections out: who sees other rows has found that they saw no beam."""
+        self._without_beam = numbers
+        self._leave_out()
+
     def _leave_out(self) -> None:
         """Leave projections that saw no beam out of the slices."""
-        self.without_beam = self._trends.without_beam(self.corrections.least_beam)
+        found, told = self._trends.without_beam(self.corrections.least_beam), self._without_beam
+        self.without_beam = found if told is None else told
         self._slices.leave_out(self.without_beam)
 
     def _correct_with(self, darks: Stack | None, flats: list[Stack], times: list[float]) -> None:
@@ -163,9 +175,10 @@ class Tomogram:
         self._field = flat_field(np.concatenate(flats), darks) if flats else None
         self._trends.set_references(self._field, flats, times)
 
-    def _apply_tile_references(self, references: TileReferences, runs: tuple[str, ...]) -> None:
+    def _correct_tiles_with(
+        self, darks: list[Stack] | None, flats: list[list[Stack]], times: list[float]
+    ) -> None:
         assert self._part is not None  # noqa: S101  of a field
-        darks, (flats, times) = references.darks(runs), references.flats(runs)
         self._slices.set_references_of_tiles(darks, flats, times)
         all_flats = [[np.concatenate(of_tile) for of_tile in zip(*flats, strict=True)]] if flats else []
         field, _ = self._part.averaged(darks, all_flats, None, PLAIN, None)
@@ -360,7 +373,7 @@ class Tomogram:
 
 def summarize(
     scan: Scan,
-    tomogram: Tomogram | None,
+    tomogram: Shown | None,
     seconds_to_final: float | None,
     positions: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:

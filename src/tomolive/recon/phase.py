@@ -23,6 +23,8 @@ from tomolive.recon.fourier import cosines2, fast_length, from_cosines2
 
 _KEV_METRES = 1.23984198e-9
 """Planck's constant times the speed of light."""
+_REACH = 14.0
+"""About the natural logarithm of a million."""
 
 
 def paganin(
@@ -70,7 +72,7 @@ def paganin(
     values = np.asarray(integrals, np.float32)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ReconstructionError(f"integrals has shape {values.shape}; expected (n, rows, columns)")
-    alpha = distance_m * delta_beta * (_KEV_METRES / energy_kev) / (4 * np.pi)
+    alpha = _alpha(energy_kev, distance_m, delta_beta)
     frames = values.reshape(-1, *values.shape[-2:])
     rows, columns = frames.shape[1:]
     height, width = fast_length(rows), fast_length(columns)
@@ -88,6 +90,20 @@ def paganin(
         np.log(result, out=result)
         np.negative(result, out=result)
     return out.reshape(values.shape)
+
+
+def reach(*, energy_kev: float, distance_m: float, pixel_size_m: float, delta_beta: float) -> int:
+    """Return over how many pixels the filter smears what is told in single precision.
+
+    Around a point the filter leaves ``exp(-r / sqrt(alpha))``, so that rows further away than this do not
+    change a row by more than 1e-6 of what they differ.
+    """
+    return int(np.ceil(_REACH * np.sqrt(_alpha(energy_kev, distance_m, delta_beta)) / pixel_size_m))
+
+
+def _alpha(energy_kev: float, distance_m: float, delta_beta: float) -> float:
+    """Return alpha of the filter, square metres."""
+    return distance_m * delta_beta * (_KEV_METRES / energy_kev) / (4 * np.pi)
 
 
 def _divisors(height: int, width: int, alpha: float, generalised: bool) -> npt.NDArray[np.float32]:

@@ -63,14 +63,14 @@ class Mosaic:
         if not seen:
             first = next(gap for a in edges[:-1] if (gap := _gap(tiles, a, left, right)))
             raise ReconstructionError(
-                f"the tiles leave columns {first[0]} to {first[1] - 1} of {left} to {right - 1} open; expected "
-                "tiles that touch or overlap"
+                f"the tiles leave columns {first[0]} to {first[1] - 1} of {left} to {right - 1} open; "
+                "expected tiles that touch or overlap"
             )
         broken = [(b, c) for (_, b), (c, _) in pairwise(seen) if b != c]
         if broken:
             raise ReconstructionError(
-                f"the tiles leave rows {broken[0][0]} to {broken[0][1] - 1} open; expected tiles that touch or "
-                "overlap"
+                f"the tiles leave rows {broken[0][0]} to {broken[0][1] - 1} open; expected tiles that touch "
+                "or overlap"
             )
         top = seen[0][0]
         self.rows, self.columns = seen[-1][1] - top, right - left
@@ -87,10 +87,10 @@ class Mosaic:
         total = np.zeros((rows[1] - rows[0], self.columns))
         for i, ramps in zip(which, raw, strict=True):
             total[:, _columns(self.tiles[i])] += ramps
+        # where nothing is seen nothing is divided
+        total[total == 0] = 1
         return [
-            np.divide(ramps, total[:, _columns(self.tiles[i])], where=ramps > 0, out=np.zeros_like(ramps)).astype(
-                np.float32
-            )
+            np.asarray(ramps / total[:, _columns(self.tiles[i])], np.float32)
             for i, ramps in zip(which, raw, strict=True)
         ]
 
@@ -122,19 +122,16 @@ class Joining:
         """Of what `beside` returns."""
 
     def beside(self, frames: Sequence[Counts]) -> Counts:
-        """Return frames (n, rows, columns), one array for each tile, side by side.
+        """Return whole frames (n, rows, columns), one array for each tile, cut and side by side."""
+        return np.concatenate([self.cut(i, array) for i, array in enumerate(frames)], axis=-1)
 
-        They are cut to the rows of the field; rows that a tile has not are those at its edge, and do not
-        count.
+    def cut(self, number: int, frames: Counts) -> Counts:
+        """Return a copy of whole frames (n, rows, columns) of a tile, cut to these rows of the field.
+
+        Rows that the tile has not are those at its edge; they do not count.
         """
-        wanted = np.arange(*self._rows)
-        return np.concatenate(
-            [
-                array[..., np.clip(wanted - tile.row, 0, tile.rows - 1), :]
-                for array, tile in zip(frames, self._tiles, strict=True)
-            ],
-            axis=-1,
-        )
+        tile = self._tiles[number]
+        return frames[..., np.clip(np.arange(*self._rows) - tile.row, 0, tile.rows - 1), :]
 
     def join(self, beside: Floats, rows: slice = slice(None)) -> Floats:
         """Return (n, rows, columns of the field) of what lies side by side, (n, rows, columns together).

@@ -4,49 +4,44 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tomolive import __version__
-from tomolive.config import CorrectionSettings, LiveSettings
-from tomolive.errors import ReconstructionError, SettingsError, TomoliveError
+from tomolive import metrics
+from tomolive.config import LiveSettings
+from tomolive.errors import ReconstructionError, ScanError, TomoliveError
 from tomolive.files.announcements import axes_of
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import Engine
+from tomolive.live.crew.fields import Field, fields_of, tiles_of
 from tomolive.live.crew.share import Source
-from tomolive.live.output import folder_of, write_results
+from tomolive.live.crew.team import Team
+from tomolive.live.looks import Looks
+from tomolive.live.output import folder_of
+from tomolive.live.publication import Publication
+from tomolive.live.result_documents import Emit
+from tomolive.live.results import QUIET_S, Results
 from tomolive.live.rules import Rules
 from tomolive.live.run import Scan
 from tomolive.live.scan import ScanReader
-from tomolive.live.snapshot import Picture, SnapshotStore, State, Status, Subject
+from tomolive.live.shown import Shown
+from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.status import Watched, status_of
 from tomolive.live.streams import choose_camera
+from tomolive.live.tomogram import Tomogram
+from tomolive.live.wishes import Wishes, note_changes
 from tomolive.stream.dispatcher import RemoteDispatcher
 
 log = logging.getLogger(__name__)
 
-_PICTURE_PERIOD_S = 0.25
 _PAUSE_S = 0.05
-
-_SHOWN = "Workers share this scan: the slices in its middle are shown, and no other planes or projections."
-
-
-def _require_rows_apart(corrections: CorrectionSettings) -> None:
-    """Refuse what needs the rows beside a band: at its edges slices would not be those of one process."""
-    asked = {
-        "zingers": corrections.zingers,
-        "paganin": corrections.paganin is not None,
-        "binning": corrections.binning > 1,
-    }
-    if wrong := [name for name, is_asked in asked.items() if is_asked]:
-        raise SettingsError(
-            f"live.corrections: {', '.join(wrong)} needs more rows than a worker has; leave it out, or "
-            "reconstruct without --workers and --dask"
-        )
+_SILENCE_S = 60.0
 
 
 class CrewReconstruction:
-    """Reconstructs every camera of every scan that a dispatcher brings, by the workers of an engine.
+    """Reconstructs every field of every scan that a dispatcher brings, by the workers of an engine.
 
     Parameters
     ----------
@@ -56,14 +51,9 @@ class CrewReconstruction:
         what each worker connects with.
     engine
         who the workers are.
-    store, controls, results, settings, rules
-        see `tomolive.live.worker.LiveReconstruction`. The results of the first camera lie in the folder of
-        the run, those of another one in a folder of that camera's name.
-
-    Raises
-    ------
-    SettingsError
-        if the settings ask for a correction that a band of rows cannot do by itself.
+    store, controls, results, settings, rules, publish
+        see `tomolive.live.worker.LiveReconstruction`. The results of the first field lie in the folder of
+        the run, those of another one in a folder of that field's name.
     """
 
     def __init__(
@@ -77,21 +67,22 @@ class CrewReconstruction:
         results: Path,
         settings: LiveSettings,
         rules: Sequence[Rules] = (),
+        publish: Emit | None = None,
     ) -> None:
-        _require_rows_apart(settings.corrections)
         self._dispatcher, self._source, self._engine = dispatcher, source, engine
-        self._store, self._controls = store, controls
-        self._results, self._settings, self._rules = results, settings, tuple(rules)
+        self._wishes = Wishes(controls, settings)
+        self._looks, self._publication = Looks(), Publication(store)
+        self._looked: frozenset[str] = frozenset()
+        self._folder, self._emit, self._rules = results, publish, tuple(rules)
         self._reader = ScanReader(rules or None)
         self._scan: Scan | None = None
         self._crew: Crew | None = None
+        self._watched: dict[str, Watched] = {}
+        """The fields of the scan at hand."""
         self._shown = ""
-        """The camera whose pictures are shown."""
-        self._version = 0
-        self._due = 0.0
-        self._news = False
-        self._written = True
-        self._message = ""
+        """The field whose pictures are shown."""
+        self._due: dict[str, float] = {}
+        """Fields whose results are to be written, and when at the earliest."""
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -102,6 +93,7 @@ class CrewReconstruction:
         try:
             self._dispatcher.start()
         finally:
+            self._write_rest()
             self._engine.close()
 
     def stop(self) -> None:
@@ -115,11 +107,17 @@ class CrewReconstruction:
         self._reader.document(name, doc)
         if name == "start" and (scan := self._reader.scan(doc["uid"])):
             self._await_end()
-            self._write()
-            self._scan, self._crew, self._message, self._written = scan, None, "", False
-            self._news = True
+            self._write_rest()
+            self._scan, self._crew, self._watched = scan, None, {"": Watched(scan)}
+            self._shown = ""
         elif name == "descriptor" and self._crew is None and (cameras := self._cameras(doc)):
             self._begin(cameras)
+        elif name == "stop" and self._crew is None and self._scan and self._scan.failure:
+            self._watched[""].ended = True
+            Results(self._folder, self._emit).write(self._watched[""])
+        for watched in self._watched.values():
+            watched.heard = time.monotonic()
+        self._publication.retell = True
         self._tick()
 
     def _await_end(self) -> None:
@@ -130,12 +128,12 @@ class CrewReconstruction:
         crew, scan = self._crew, self._scan
         if crew is None or scan is None or scan.stop is None:
             return
-        while not (crew.is_done or crew.failure or self._stopped.is_set()):
+        while not (crew.is_over or self._stopped.is_set()):
             self._tick()
             self._stopped.wait(_PAUSE_S)
 
     def _cameras(self, descriptor: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-        if self._scan is None or descriptor["run_start"] != self._scan.run_uid:
+        if self._scan is None or self._scan.failure or descriptor["run_start"] != self._scan.run_uid:
             return {}
         rules, start = self._scan.rules, self._scan.start
         kind, _ = rules.kind_of_stream(start, descriptor.get("name", "primary"))
@@ -144,158 +142,141 @@ class CrewReconstruction:
         return {key: (int(shape[-2]), int(shape[-1])) for key, shape in shapes.items()}
 
     def _begin(self, cameras: dict[str, tuple[int, int]]) -> None:
-        assert self._scan is not None  # noqa: S101  asked for a scan
-        self._crew = Crew(
-            self._scan.run_uid, cameras, source=self._source, engine=self._engine, settings=self._settings,
-            rules=self._rules,
-        )  # fmt: skip
-        self._shown = next(iter(cameras))
-        log.info("run %s: %s, by %d workers", self._scan.run_uid, ", ".join(cameras), self._engine.size)
+        scan, settings = self._scan, self._wishes.settings
+        assert scan is not None  # noqa: S101  asked for a scan
+        try:
+            fields = fields_of(cameras, tiles_of(scan.start, scan.rules, settings.tiles))
+            self._crew = Crew(
+                scan, fields, source=self._source, engine=self._engine, settings=settings, rules=self._rules
+            )
+        except (ScanError, ReconstructionError) as error:
+            log.error("run %s: %s", scan.run_uid, error)
+            scan.fail(f"It is not reconstructed: {error}")
+            return
+        self._watched = {name: Watched(team.scan) for name, team in self._crew.teams.items()}
+        self._due = dict.fromkeys(fields, 0.0)
+        self._shown = next(iter(fields))
+        self._note_layout(fields)
+        log.info("run %s: %s, by %d workers", scan.run_uid, ", ".join(fields), self._engine.size)
+
+    def _note_layout(self, fields: Mapping[str, Field]) -> None:
+        for name, field in fields.items():
+            if field.is_joined:
+                rows, columns = field.shape
+                self._watched[name].tell(f"{name} are stitched to one field of {rows} x {columns} pixels")
 
     # -- while it goes on -----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        for wish in self._controls.take():
-            self._grant(wish)
-            self._controls.done([wish])
-        if self._crew is not None:
-            self._news |= self._crew.step()
-            if self._crew.is_done and not self._written:
-                self._publish()
-                self._write()
-        if self._news and time.monotonic() >= self._due:
+        """Hear workers, grant wishes, publish what is new if it is time, write what is final."""
+        for name in self._crew.step() if self._crew else ():
+            self._hear(name)
+        granted = self._wishes.grant(self._grant)
+        looked = self._wishes.looked_at - self._looked
+        if granted or looked or self._publication.is_due:
             self._publish()
+        self._write_final()
 
-    def _grant(self, wish: Wish) -> None:
-        crew = self._crew
-        if crew is None:
-            return
-        if wish.camera is not None and wish.camera in crew.cameras:
+    def _hear(self, name: str) -> None:
+        """Take what the workers of a field have reported."""
+        team, watched = self._team(name), self._watched[name]
+        watched.heard = time.monotonic()
+        if watched.tomogram is None and team.received:
+            shown: Shown = team
+            # only what is shown and written is asked of it, and that it has in common with a tomogram
+            watched.tomogram = cast(Tomogram, shown)
+        if team.failure and not watched.scan.failure:
+            watched.scan.fail(team.failure)
+        self._publication.retell = True
+        self._publication.redraw |= name == self._shown
+
+    def _team(self, name: str) -> Team:
+        assert self._crew is not None  # noqa: S101  its fields have been named
+        return self._crew.teams[name]
+
+    def _grant(self, wish: Wish) -> bool:
+        """Do what is asked, or return False if the scan has no picture yet."""
+        if self._crew is None or self._scan is None:
+            return False
+        if wish.camera in self._watched:
             self._shown = wish.camera
+            self._publication.redraw = True
+        watched = self._watched[self._shown]
+        if wish.camera is None and not self._team(self._shown).received:
+            return False
+        self._wishes.end(wish)
         try:
-            self._change(crew, wish)
-        except ReconstructionError as error:
-            self._message = str(error)
-        asked = (wish.estimate_center, wish.corrections, wish.candidates, wish.volume, wish.plane)
-        if any(value not in (None, False) for value in asked):
-            self._message = f"A crew of workers does not change the {wish.about} while it works."
-        self._news = True
+            self._change(wish, watched)
+        except TomoliveError as error:
+            watched.tell(str(error))
+        self._publication.retell = True
+        return True
 
-    def _change(self, crew: Crew, wish: Wish) -> None:
-        if wish.center is not None:
-            crew.set_center(self._shown, wish.center)
-            self._written = False
-        if wish.filter is not None:
-            crew.set_filter(wish.filter)
-            self._settings = self._settings.model_copy(update={"filter": wish.filter})
-            self._written = False
+    def _change(self, wish: Wish, watched: Watched) -> None:
+        if wish.run_uid and wish.run_uid != watched.scan.run_uid:
+            raise ScanError(f"run {wish.run_uid[:8]} is as it was: its projections are no longer held")
+        if wish.candidates is not None or wish.volume is not None:
+            raise ScanError(
+                f"workers do not make the {wish.about}: `tomolive reconstruct` does, or one process"
+            )
+        team = self._team(self._shown)
+        # filter and corrections are those of all fields
+        common = Wish(wish.who, filter=wish.filter, corrections=wish.corrections)
+        for other in self._team_names() if common.redraws else ():
+            self._team(other).change(common)
+            self._put_off(other)
+        team.change(replace(wish, filter=None, corrections=None))
+        note_changes(watched, wish)
+        self._wishes.keep_for_later(wish)
+        if wish.redraws or wish.plane:
+            self._put_off(self._shown)
+
+    def _team_names(self) -> list[str]:
+        return list(self._crew.teams) if self._crew else []
+
+    def _put_off(self, name: str) -> None:
+        """Write the results of a field anew, once nothing has been changed for a while."""
+        self._due[name] = time.monotonic() + QUIET_S
+
+    # -- what is shown and written --------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        self._news, self._due = False, time.monotonic() + _PICTURE_PERIOD_S
-        self._store.publish(self._status(), self._pictures())
+        watched, crew = self._watched.get(self._shown), self._crew
+        self._looked = self._wishes.looked_at
+        status = status_of(watched, self._wishes.settings, _SILENCE_S)
+        if watched and crew and watched.tomogram:
+            shape = self._team(self._shown).volume_shape
+            self._looks.update(self._wishes.looked_at, shape)
+            self._publication.draw(watched.tomogram, self._looks)
+            status = status_of(watched, self._wishes.settings, _SILENCE_S, self._looks.notes(shape))
+        if crew:
+            status = replace(status, workers=crew.workers, cameras=tuple(crew.teams), camera=self._shown)
+        self._publication.publish(status)
+        self._wishes.shown()
 
-    def _pictures(self) -> dict[str, Picture]:
-        crew, scan = self._crew, self._scan
-        if crew is None or scan is None or not crew.received(self._shown):
-            return dict(self._store.latest.pictures)
-        self._version += 1
-        rows, columns = crew.cameras[self._shown]
-        places = {"xy": rows // 2, "xz": columns // 2, "yz": columns // 2}
-        units, factor = ("1/cm", 1e4 / scan.pixel_size_um) if scan.pixel_size_um else ("1/pixel", 1.0)
-        of = self._subject(crew, scan)
-        return {
-            plane: Picture(plane, pixels * factor, places[plane], self._version, units, of, plane)  # type: ignore[arg-type]
-            for plane, pixels in crew.pictures(self._shown).items()
-        }
+    def _write_final(self) -> None:
+        """Write the fields that are final, or have failed for good."""
+        now = time.monotonic()
+        for name, due in list(self._due.items()):
+            if now >= due and self._scan and self._scan.stop and self._team(name).is_over:
+                self._write(name)
 
-    def _subject(self, crew: Crew, scan: Scan) -> Subject:
-        lead = crew.lead(self._shown)
-        missing = sum(last - first for first, last in crew.missing(self._shown))
-        return Subject(
-            scan.run_uid, scan.scan_id, scan.sample, scan.plan, scan.planned, crew.received(self._shown),
-            missing, lead.coverage if lead else 0.0, scan.coverage_wanted,
-            crew.center(self._shown), lead.center_source if lead else "", crew.filter, scan.pixel_size_um,
-        )  # fmt: skip
+    def _write_rest(self) -> None:
+        """Write what there is of a scan that was broken off, or that is being left."""
+        for name in list(self._due):
+            self._write(name)
 
-    def _status(self) -> Status:
-        crew, scan = self._crew, self._scan
-        if scan is None:
-            return Status(updated=time.time(), filter=self._settings.filter)
-        if crew is None:
-            return Status(
-                run_uid=scan.run_uid, scan_id=scan.scan_id, sample=scan.sample, plan=scan.plan,
-                frames_planned=scan.planned, filter=self._settings.filter, updated=time.time(),
-            )  # fmt: skip
-        lead = crew.lead(self._shown)
-        rows, columns = crew.cameras[self._shown]
-        notes = [crew.failure, self._message, *(lead.notes if lead else ()), _SHOWN]
-        if crew.replaced:
-            notes.append(f"A worker died; {crew.replaced} of its shares were begun anew.")
-        return Status(
-            state=self._state(crew),
-            run_uid=scan.run_uid,
-            scan_id=scan.scan_id,
-            sample=scan.sample,
-            plan=scan.plan,
-            frames_planned=scan.planned,
-            frames_announced=len(scan.announced),
-            frames_received=crew.received(self._shown),
-            missing=crew.missing(self._shown),
-            coverage=lead.coverage if lead else 0.0,
-            coverage_wanted=scan.coverage_wanted,
-            center=crew.center(self._shown),
-            center_source=lead.center_source if lead else "",
-            filter=crew.filter,
-            pixel_size_um=scan.pixel_size_um,
-            message=" ".join(note for note in notes if note),
-            updated=time.time(),
-            volume_shape=(rows, columns, columns),
-            workers=crew.workers,
-            cameras=tuple(crew.cameras),
-            camera=self._shown,
-        )
-
-    @staticmethod
-    def _state(crew: Crew) -> State:
-        if crew.failure:
-            return "failed"
-        if crew.is_done:
-            return "finished"
-        return "projections" if any(crew.received(camera) for camera in crew.cameras) else "waiting"
-
-    def _write(self) -> None:
-        """Write the results of the scan at hand, once."""
-        crew, scan = self._crew, self._scan
-        if self._written or crew is None or scan is None or not scan.takes_projections:
+    def _write(self, name: str) -> None:
+        """Write the results of a field, and announce them."""
+        del self._due[name]
+        watched, first = self._watched[name], next(iter(self._watched))
+        if not watched.scan.takes_projections:
             return
-        self._written = True
-        for camera in crew.cameras:
-            folder = self._results if camera == next(iter(crew.cameras)) else folder_of(self._results, camera)
-            try:
-                self._write_camera(crew, scan, camera, folder)
-            except (OSError, TomoliveError) as error:
-                log.exception("results of run %s could not be written", scan.run_uid)
-                self._message = f"Results could not be written: {error}"
-
-    def _write_camera(self, crew: Crew, scan: Scan, camera: str, folder: Path) -> None:
-        lead = crew.lead(camera)
-        factor = 1e4 / scan.pixel_size_um if scan.pixel_size_um else 1.0
-        rows, columns = crew.cameras[camera]
-        summary = {
-            "run_uid": scan.run_uid, "scan_id": scan.scan_id, "sample": scan.sample, "plan": scan.plan,
-            "rules": scan.rules.name, "outcome": scan.outcome, "failure": crew.failure, "camera": camera,
-            "frames": {
-                "planned": scan.planned, "announced": len(scan.announced), "received": crew.received(camera),
-                "missing": [list(span) for span in crew.missing(camera)],
-            },
-            "center": crew.center(camera), "center_source": lead.center_source if lead else "",
-            "filter": crew.filter, "coverage_deg": lead.coverage if lead else 0.0,
-            "positions": {"xy": rows // 2, "xz": columns // 2, "yz": columns // 2},
-            "units": "1/cm" if scan.pixel_size_um else "1/pixel", "pixel_size_um": scan.pixel_size_um,
-            "notes": list(lead.notes) if lead else [],
-            "workers": [f"{w.name}, rows {w.rows[0]} to {w.rows[1] - 1}" for w in crew.workers],
-            "shares_begun_anew": crew.replaced, "version": __version__,
-        }  # fmt: skip
-        drawn = crew.pictures(camera) if crew.received(camera) else {}
-        slices = {plane: pixels * factor for plane, pixels in drawn.items()}
-        write_results(folder, summary, slices, title=f"{scan.sample}   {scan.run_uid[:8]}   {camera}")
+        if not watched.ended:
+            watched.scan.closed = watched.ended = True
+            outcome = "failed" if watched.scan.failure else watched.scan.outcome
+            metrics.LIVE_SCANS.labels(outcome=outcome).inc()
+            metrics.LIVE_MISSING.inc(len(watched.scan.missing))
+        folder = self._folder if name == first else folder_of(self._folder, name)
+        Results(folder, self._emit).write(watched)
+        self._publish()
