@@ -142,11 +142,12 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
 ) -> None:
     """Runs that only the catalog knows are listed; the slices of their result run can be fetched."""
     pytest.importorskip("tiled.server")
+    import zarr
     from bluesky_tiled_plugins import TiledWriter
     from tiled.client import from_uri
 
     from tomolive.catalog.server import CatalogServer
-    from tomolive.live.result_documents import emit_slices
+    from tomolive.live.result_documents import About, ResultFile, ResultRun, emit_slices
 
     shapes = {"xy": (32, 32), "xz": (16, 32), "yz": (16, 32)}
     slices = {plane: np.random.default_rng(2).random(shape, np.float32) for plane, shape in shapes.items()}
@@ -166,6 +167,14 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
         writer("start", start)
         writer("stop", {"uid": "s", "time": 2.0, "run_start": "cccc-3", "exit_status": "success"})
         emit_slices(writer, summary, kept)
+        volume = np.random.default_rng(3).random((6, 32, 32), np.float32)
+        zarr.create_array(kept / "volume.ome.zarr" / "0", data=volume, chunks=(2, 32, 32))
+        path = f"{kept}/volume.ome.zarr/0"
+        told = {"center": 296.1, "shape": [6, 32, 32], "units": "1/cm", "pixel_size_um": 2.0}
+        result = ResultRun(writer, About("volume", "cccc-3", told))
+        entry = ResultFile("volume", path, "application/x-zarr", (32, 32), 6, "<f4", "1/cm", {})
+        result.files("volume", [entry])
+        result.close()
         url = serve_page(results=results, catalog=catalog.uri).url
         ours, theirs = listed(url)
         assert (ours["run_uid"], ours["from"]) == ("aaaa-1", "results")
@@ -175,7 +184,16 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
         assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), slices["xz"])
         png = httpx.get(url + "api/runs/cccc-3/slices.png", timeout=60)
         assert png.content.startswith(b"\x89PNG")
-        assert httpx.get(url + "api/runs/unknown/xz.tif", timeout=60).status_code == 404
+        assert theirs["volume"] == [6, 32, 32]
+        about = httpx.get(url + "api/runs/cccc-3/volume.json", timeout=60).json()
+        assert (about["shape"], about["uri"]) == ([6, 32, 32], f"file://localhost{path}")
+        tif = httpx.get(url + "api/runs/cccc-3/volume.tif?z=4", timeout=60)
+        assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), volume[4])
+        png = httpx.get(url + "api/runs/cccc-3/volume.png?z=4", timeout=60)
+        assert png.content.startswith(b"\x89PNG")
+        missing = ("unknown/xz.tif", "cccc-3/volume.tif?z=6", "cccc-3/volume.tif?z=-1", "unknown/volume.json")
+        for name in missing:
+            assert httpx.get(f"{url}api/runs/{name}", timeout=60).status_code == 404, name
         client.context.close()
 
 

@@ -157,14 +157,14 @@ def _running(plan: Plan, say: Say) -> Iterator[Running]:
         hub = services.start("hub", ["hub", "--journal", str(folder.journal), *bind]).fields["native"]
         center = [] if plan.center is None else ["--center", str(plan.center)]
         results = ["--results", str(folder.results), "--start", "new"]
-        live = services.begin(
-            "live", ["live", "--hub", hub, "--root", data, "--page", plan.page, *results, *center]
-        )
         catalog = services.wait_ready(catalog_).fields["uri"]
         # Everybody on this machine sees the words of a command; a key in its environment only its user.
         address, _, key = catalog.partition("?api_key=")
+        environ = {"TILED_API_KEY": key}
+        where = ["--hub", hub, "--root", data, "--page", plan.page, "--catalog", address]
+        live = services.begin("live", ["live", *where, *results, *center], environ)
         archive = services.wait_ready(
-            services.begin("archive", ["archive", "--hub", hub, "--catalog", address], {"TILED_API_KEY": key})
+            services.begin("archive", ["archive", "--hub", hub, "--catalog", address], environ)
         )
         page = services.wait_ready(live).fields["page"]
         try:

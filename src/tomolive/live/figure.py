@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PLANES = ("xy", "xz", "yz")
+_AXES = {"xy": "z", "xz": "y", "yz": "x"}
 _MARGIN = 14
 _TEXT = 14
 _SMALLEST, _LARGEST = 320, 1024
@@ -70,7 +71,7 @@ def draw(
     Parameters
     ----------
     slices
-        'xy' (columns, columns), 'xz' and 'yz' (rows, columns).
+        'xy' (columns, columns), and 'xz' and 'yz' (rows, columns) if there are any.
     positions
         where each slice lies: z, y, x.
     """
@@ -78,7 +79,8 @@ def draw(
 
     font = ImageFont.load_default(_TEXT)
     low, high = levels(slices, positions)
-    panels = [_panel(slices[plane], low, high) for plane in PLANES]
+    planes = [plane for plane in PLANES if plane in slices]
+    panels = [_panel(slices[plane], low, high) for plane in planes]
     line = _TEXT + 8
     width = sum(p.width for p in panels) + _MARGIN * (len(panels) + 1)
     height = max(p.height for p in panels) + 3 * line + 2 * _MARGIN
@@ -86,7 +88,8 @@ def draw(
     pen = ImageDraw.Draw(figure)
     pen.text((_MARGIN, _MARGIN), title, fill=_WHITE, font=font)
     left, top = _MARGIN, _MARGIN + 2 * line
-    for plane, axis, panel in zip(PLANES, "zyx", panels, strict=True):
+    for plane, panel in zip(planes, panels, strict=True):
+        axis = _AXES[plane]
         pen.text((left, top - line), f"{plane}   {axis} = {positions[plane]:g}", fill=_WHITE, font=font)
         figure.paste(panel, (left, top))
         left += panel.width + _MARGIN

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 MOST = 50
 _FRESH_S = 10.0
 """So long a list is believed; whoever has the page open asks again and again."""
-_RESULTS = ("live_reconstruction", "volume_reconstruction")
+_SLICES, _VOLUME = "live_reconstruction", "volume_reconstruction"
 
 
 class CatalogRuns:
@@ -65,18 +65,63 @@ class CatalogRuns:
         """
         if self._uri is None:
             return None
-        from tiled.queries import Key
-
         from tomolive.catalog.open import tiled_errors
 
         with self._lock, tiled_errors(self._uri):
-            results = self._open().search(Key("start.raw_run") == uid)
-            for result in reversed(results.search(Key("start.plan_name") == _RESULTS[0]).values()):
-                if "slices" not in result:
-                    continue
-                stream = result["slices"]
-                planes = {plane: np.squeeze(stream[plane].read(), 0) for plane in ("xy", "xz", "yz")}
-                return planes, result.metadata["start"]["tomolive"]["parameters"]
+            found = self._result(uid, _SLICES, "slices")
+            if found is None:
+                return None
+            stream, parameters = found
+            planes = {plane: np.squeeze(stream[plane].read(), 0) for plane in ("xy", "xz", "yz")}
+            return planes, parameters
+
+    def volume(self, uid: str) -> dict[str, Any] | None:
+        """Return shape, dtype, uri and parameters of the newest volume of a run; None: there is none.
+
+        Raises
+        ------
+        CatalogError
+            if the catalog does not answer.
+        """
+        if self._uri is None:
+            return None
+        from tomolive.catalog.open import tiled_errors
+
+        with self._lock, tiled_errors(self._uri):
+            found = self._result(uid, _VOLUME, "volume")
+            if found is None:
+                return None
+            array, parameters = found[0]["volume"], found[1]
+            assets = [asset.data_uri for source in array.data_sources() or () for asset in source.assets]
+            told = {"shape": list(array.shape), "dtype": str(array.dtype), "uri": (*assets, "")[0]}
+            return {**told, "parameters": parameters}
+
+    def slice_of_volume(self, uid: str, z: int) -> tuple[npt.NDArray[np.float32], dict[str, Any]] | None:
+        """Return the slice ``z`` of the newest volume of a run, and its parameters; None: there is none.
+
+        Raises
+        ------
+        CatalogError
+            if the catalog does not answer.
+        """
+        if self._uri is None:
+            return None
+        from tomolive.catalog.open import tiled_errors
+
+        with self._lock, tiled_errors(self._uri):
+            found = self._result(uid, _VOLUME, "volume")
+            if found is None or not 0 <= z < found[0]["volume"].shape[0]:
+                return None
+            return np.asarray(found[0]["volume"][z], np.float32), found[1]
+
+    def _result(self, uid: str, plan: str, stream: str) -> tuple[Any, dict[str, Any]] | None:
+        """Return the stream and the parameters of the newest result of a run that has data."""
+        from tiled.queries import Key
+
+        results = self._open().search(Key("start.raw_run") == uid)
+        for result in reversed(results.search(Key("start.plan_name") == plan).values()):
+            if stream in result:
+                return result[stream], result.metadata["start"]["tomolive"]["parameters"]
         return None
 
     def _open(self) -> Any:
@@ -109,16 +154,22 @@ class CatalogRuns:
         with tiled_errors(self._uri or ""):
             newest = list(reversed(self._open().values().tail(2 * MOST)))
         documents = [run.metadata for run in newest if "start" in run.metadata]
-        results = {told["start"].get("raw_run"): told for told in reversed(documents)}
-        scans = [told for told in documents if told["start"].get("plan_name") not in _RESULTS]
-        return [_tell(told, results.get(told["start"]["uid"])) for told in scans[:MOST]]
+        results: dict[tuple[str, str], Any] = {}
+        for told in documents:
+            start = told["start"]
+            if start.get("plan_name") == _SLICES or _volume_shape(told):
+                results.setdefault((start.get("raw_run"), start["plan_name"]), told)
+        scans = [told for told in documents if told["start"].get("plan_name") not in (_SLICES, _VOLUME)]
+        return [_tell(told, results) for told in scans[:MOST]]
 
 
-def _tell(run: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
+def _tell(run: Mapping[str, Any], results: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
     """Return the fields of a scan as its summary has them, as far as its documents tell."""
     start, stop = run["start"], run.get("stop") or {}
     sample = start.get("sample") or ""
-    parameters = result["start"]["tomolive"]["parameters"] if result else {}
+    slices, volume = (results.get((start["uid"], plan)) for plan in (_SLICES, _VOLUME))
+    newest = slices or volume
+    parameters = newest["start"]["tomolive"]["parameters"] if newest else {}
     planned = (start.get("tomography") or {}).get("num_projections")
     counted = [count for name, count in (stop.get("num_events") or {}).items() if name.startswith("proj")]
     return {
@@ -135,6 +186,13 @@ def _tell(run: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str,
         "seconds_last_frame_to_final": None,
         "finished": stop.get("time", start["time"]),
         "folder": start["uid"],
-        "picture": result is not None and result["start"].get("plan_name") == _RESULTS[0],
+        "picture": slices is not None,
+        "volume": _volume_shape(volume) if volume else None,
         "from": "catalog",
     }
+
+
+def _volume_shape(run: Mapping[str, Any]) -> list[int] | None:
+    """Return (slices, rows, columns) of a result that is a volume; one that failed has none."""
+    start = run["start"]
+    return start["tomolive"]["parameters"].get("shape") if start.get("plan_name") == _VOLUME else None

@@ -22,6 +22,7 @@ from tomolive.live.snapshot import SnapshotStore, Status
 from tomolive.view.catalog_runs import CatalogRuns
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
 _MEDIA = {".png": "image/png", ".tif": "image/tiff", ".json": "application/json"}
 _MOST = 50
@@ -56,6 +57,7 @@ class RunList:
         """Return the routes."""
         return [
             Route("/api/runs", self.runs),
+            Route("/api/runs/{run}/volume.{format}", self.volume),
             Route("/api/runs/{run}/{file}", self.file),
         ]
 
@@ -66,11 +68,16 @@ class RunList:
 
     def newest(self) -> list[dict[str, Any]]:
         """Return each scan once: the one that runs, then what is newest of results and catalog."""
-        here = [{**run, "from": "results"} for run in self._finished.newest()]
+        listed = self._catalog.newest()
+        volumes = {run["run_uid"]: run["volume"] for run in listed}
+        here = [
+            {**run, "from": "results", "volume": volumes.get(run["run_uid"])}
+            for run in self._finished.newest()
+        ]
         known = {run["run_uid"] for run in here}
         running = _running(self._store.latest.status, known)
         known |= {run["run_uid"] for run in running}
-        there = [run for run in self._catalog.newest() if run["run_uid"] not in known]
+        there = [run for run in listed if run["run_uid"] not in known]
         return running + sorted(here + there, key=lambda run: run["finished"], reverse=True)
 
     async def file(self, request: Request) -> Response:
@@ -89,6 +96,20 @@ class RunList:
             return JSONResponse({"error": f"scan {run} has no {file}"}, 404)
         return Response(body, media_type=_MEDIA[Path(file).suffix])
 
+    async def volume(self, request: Request) -> Response:
+        """Answer with what the catalog knows of the volume of a run, or with one of its slices."""
+        run, form = request.path_params["run"], request.path_params["format"]
+        asked = request.query_params.get("z", "0")
+        if not _NAME.fullmatch(run) or form not in ("json", "png", "tif") or not _NUMBER.fullmatch(asked):
+            return JSONResponse({"error": "expected volume.json, or volume.png or volume.tif with ?z="}, 404)
+        try:
+            body = await anyio.to_thread.run_sync(_of_volume, self._catalog, run, form, int(asked))
+        except CatalogError as error:
+            return JSONResponse({"error": str(error)}, 502)
+        if body is None:
+            return JSONResponse({"error": f"the catalog has no such slice of a volume of scan {run}"}, 404)
+        return Response(body, media_type=_MEDIA[f".{form}"])
+
 
 def _running(status: Status, known: set[str]) -> list[dict[str, Any]]:
     """Return the scan that runs, or has just ended and left no results yet."""
@@ -99,7 +120,7 @@ def _running(status: Status, known: set[str]) -> list[dict[str, Any]]:
     return [{
         **told, "outcome": status.state, "frames": {**frames, "missing": [list(r) for r in status.missing]},
         "coverage_deg": status.coverage, "finished": status.updated, "folder": status.run_uid,
-        "picture": False, "from": "running",
+        "picture": False, "volume": None, "from": "running",
     }]  # fmt: skip
 
 
@@ -121,6 +142,28 @@ def _from_catalog(catalog: CatalogRuns, run: str, file: str) -> bytes | None:
         import tifffile
 
         tifffile.imwrite(body, slices[Path(file).stem].astype(np.float32), metadata={"run_uid": run})
+    return body.getvalue()
+
+
+def _of_volume(catalog: CatalogRuns, run: str, form: str, z: int) -> bytes | None:
+    """Return what is known of a volume, or one slice of it; None if there is none."""
+    if form == "json":
+        told = catalog.volume(run)
+        return json.dumps(told).encode() if told else None
+    found = catalog.slice_of_volume(run, z)
+    if found is None:
+        return None
+    pixels, parameters = found
+    body = io.BytesIO()
+    if form == "png":
+        from tomolive.live.figure import draw
+
+        about: dict[str, Any] = {key: parameters.get(key) for key in ("units", "pixel_size_um")}
+        draw({"xy": pixels}, {"xy": z}, title=f"volume of run {run[:8]}", **about).save(body, "png")
+    else:
+        import tifffile
+
+        tifffile.imwrite(body, pixels, metadata={"run_uid": run, "z": z})
     return body.getvalue()
 
 

@@ -7,6 +7,54 @@ const name = (run) => [run.scan_id === null ? run.run_uid.slice(0, 8) : `Scan ${
 /** Python that opens a slice of this page. */
 export const pythonFor = (plane, url) => `import io, urllib.request, tifffile\n\nurl = "${url}"\n${plane} = tifffile.imread(io.BytesIO(urllib.request.urlopen(url).read()))`;
 
+const baseOf = (run) => `api/runs/${encodeURIComponent(run.folder)}`;
+
+/** The volume of a scan in the catalog: where it is, and any slice of it across the axis. */
+class VolumeSlices {
+  /** back(run) shows the other pictures of a run again, located(run, path) tells where its volume is. */
+  constructor(row, picture, back, located) {
+    Object.assign(this, { row, picture, back, located });
+    this.run = null;
+    this.box = row.querySelector("[type=checkbox]");
+    this.range = row.querySelector("[type=range]");
+    this.output = row.querySelector("output");
+    this.link = row.querySelector("a");
+    this.box.addEventListener("change", () => (this.box.checked ? this.show() : this.back(this.run)));
+    this.range.addEventListener("input", () => (this.output.textContent = this.range.value));
+    this.range.addEventListener("change", () => {
+      this.box.checked = true;
+      this.show();
+    });
+  }
+
+  async choose(run) {
+    this.run = run;
+    this.row.hidden = !run.volume;
+    if (!run.volume) return;
+    this.box.checked = !run.picture;
+    this.range.max = String(run.volume[0] - 1);
+    this.range.value = String(Math.floor(run.volume[0] / 2));
+    this.output.textContent = this.range.value;
+    this.link.href = this.address("tif");
+    if (this.box.checked) this.show();
+    const reply = await fetch(`${baseOf(run)}/volume.json`).catch(() => null);
+    if (!reply?.ok || this.run !== run) return;
+    const { uri, parameters } = await reply.json();
+    this.located(run, decodeURI(uri.replace(/^file:\/\/(localhost)?/, "")));
+  }
+
+  address(form) {
+    return `${baseOf(this.run)}/volume.${form}?z=${this.range.value}`;
+  }
+
+  show() {
+    this.picture.hidden = false;
+    this.picture.src = this.address("png");
+    this.picture.alt = `Slice ${this.range.value} of the volume of ${name(this.run)}`;
+    this.link.href = this.address("tif");
+  }
+}
+
 export class Runs {
   constructor(button, dialog) {
     this.button = button;
@@ -16,6 +64,7 @@ export class Runs {
     this.facts = dialog.querySelector("dl");
     this.code = dialog.querySelector("pre");
     this.files = dialog.querySelector(".files");
+    this.volume = new VolumeSlices(dialog.querySelector(".volume"), this.picture, (run) => this.show(run), (run, path) => this.tell(run, path));
     this.state = "";
     this.chosen = null;
     button.addEventListener("click", async () => {
@@ -70,11 +119,10 @@ export class Runs {
     for (const button of this.list.querySelectorAll("button")) {
       button.setAttribute("aria-current", String(button.dataset.folder === run.folder));
     }
-    const base = `api/runs/${encodeURIComponent(run.folder)}`;
-    this.picture.hidden = !run.picture;
-    this.picture.src = run.picture ? `${base}/slices.png?${run.finished}` : "";
-    this.picture.alt = run.picture ? `The three slices of ${name(run)}` : "";
+    const base = baseOf(run);
+    this.show(run);
     this.tell(run);
+    this.volume.choose(run);
     this.files.replaceChildren(...(run.picture ? ["xy.tif", "xz.tif", "yz.tif", "summary.json"] : run.from === "results" ? ["summary.json"] : []).map((file) => {
       const link = document.createElement("a");
       link.href = `${base}/${file}`;
@@ -86,7 +134,14 @@ export class Runs {
     this.code.textContent = run.picture || run.from === "running" ? pythonFor("xy", new URL(live, location.href)) : "";
   }
 
-  tell(run) {
+  /** Show the slices that a run left. */
+  show(run) {
+    this.picture.hidden = !run.picture;
+    this.picture.src = run.picture ? `${baseOf(run)}/slices.png?${run.finished}` : "";
+    this.picture.alt = run.picture ? `The three slices of ${name(run)}` : "";
+  }
+
+  tell(run, volume = "") {
     const frames = run.frames ?? {};
     const missing = frames.missing?.length ? ranges(frames.missing, 6) : "none";
     const facts = {
@@ -97,6 +152,7 @@ export class Runs {
       Angles: run.coverage_deg === null ? "" : `${number(run.coverage_deg, 4)}°`,
       "Rotation centre": `${number(run.center, 6)} (${run.center_source || "source unknown"})`,
       Filter: run.filter,
+      ...(run.volume ? { Volume: [run.volume.join(" × "), volume].filter(Boolean).join(" in ") } : {}),
       "Final after": seconds(run.seconds_last_frame_to_final),
     };
     this.facts.replaceChildren(...Object.entries(facts).flatMap(([term, value]) => {
