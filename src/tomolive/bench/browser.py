@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,11 +53,6 @@ def chromium() -> Iterator[Any]:
 # Both clocks are this machine's: the worker stamps a picture with time.time(), the browser with its own.
 _LISTEN = """
 window.drawn = [];
-const send = WebSocket.prototype.send;
-WebSocket.prototype.send = function (text) {
-  if (text.includes('"type":"view"')) window.looks = JSON.parse(text).pictures;
-  send.call(this, text);
-};
 document.addEventListener("tomolive:drawn", ({detail}) => {
   const now = performance.timeOrigin + performance.now();
   window.drawn.push({...detail, at: now, drawing: now - 1000 * detail.updated});
@@ -75,22 +71,37 @@ _CHANGE = """by => {
 }"""
 
 
-class BrowserTab:
-    """The page in a tab of 1280 x 720, with the methods of `tomolive.bench.viewer.Viewer`."""
+# A hutch's laptop behind a bad line: a picture takes seconds.
+_SLOW_LINE = {
+    "offline": False, "latency": 200, "downloadThroughput": 250_000, "uploadThroughput": 20_000,
+}  # fmt: skip
 
-    def __init__(self, browser: Any, page: str) -> None:
-        self._tab = browser.new_page(viewport={"width": 1280, "height": 720})
+
+class BrowserTab:
+    """The page of 1280 x 720 in a context of its own, with the methods of `tomolive.bench.viewer.Viewer`.
+
+    Parameters
+    ----------
+    throttled
+        Its line is slow.
+    """
+
+    def __init__(self, browser: Any, page: str, *, throttled: bool = False) -> None:
+        context = browser.new_context(viewport={"width": 1280, "height": 720})
+        self._tab = context.new_page()
         self._tab.add_init_script(_LISTEN)
         self._tab.goto(page)
         self._tab.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        if throttled:
+            line = context.new_cdp_session(self._tab)
+            line.send("Network.enable")
+            line.send("Network.emulateNetworkConditions", _SLOW_LINE)
+            self._tab.reload()  # a socket that is open stays as fast as it was
+        self.forget()
 
-    def loaded(self) -> dict[str, float]:
+    def loaded(self) -> dict[str, float] | None:
         """Return what the first paint took, and what was transferred for it."""
         return self._tab.evaluate(_LOADED)
-
-    def looks(self) -> dict[str, int]:
-        """Return what the page said that it looks at."""
-        return self._tab.evaluate("window.looks")
 
     @property
     def received(self) -> int:
@@ -101,10 +112,16 @@ class BrowserTab:
     def forget(self) -> None:
         """Begin to count."""
         self._tab.evaluate("drawn.length = 0")
+        self._began = time.monotonic()
 
     def drawn(self) -> list[dict[str, Any]]:
         """Return when (``at``, Unix ms) pictures were drawn since `forget`, and what was told of them."""
         return self._tab.evaluate("drawn")
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second since `forget`."""
+        return self._tab.evaluate("drawn.length") / (time.monotonic() - self._began)
 
     def change_center(self, by: float) -> tuple[float, float]:
         """Press a button of the rotation centre; return when (Unix ms), and where it is to be."""

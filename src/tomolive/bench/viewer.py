@@ -9,7 +9,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-LOOKS = {"xy": 490, "xz": 224, "yz": 224, "projection": 272}
+LOOKS = {"xy": 489, "xz": 136, "yz": 136, "oblique@35,30,0": 223, "projection": 136}
 """Pictures that a page of 1280 x 720 looks at, and the pixels of their longer side."""
 
 
@@ -20,8 +20,6 @@ class Viewer:
     ----------
     page
         Address.
-    looks
-        Pictures that it looks at, with the pixels of their longer side, as a page says it.
 
     Attributes
     ----------
@@ -29,13 +27,13 @@ class Viewer:
         Projections, by the newest state.
     """
 
-    def __init__(self, page: str, looks: Mapping[str, int] = LOOKS, *, stalled: bool = False) -> None:
+    def __init__(self, page: str, *, stalled: bool = False) -> None:
         self.received = 0
         self._stalled = stalled
         self._center: float | None = None
         self.forget()
         self._line = connect(page.replace("http", "ws", 1) + "live", max_size=None, close_timeout=1)
-        self._line.send(json.dumps({"type": "view", "pictures": dict(looks)}))
+        self._line.send(json.dumps({"type": "view", "pictures": LOOKS}))
         self._thread = threading.Thread(target=self._read, args=(self._line,), daemon=True)
         self._thread.start()
 
@@ -66,6 +64,9 @@ class Viewer:
             "at": now, "drawing": now - 1000 * status["updated"], "lag_s": status["lag_s"],
             "center": self._center, "planes": [pictures[key]["plane"] for key in state["sending"]],
         })  # fmt: skip
+
+    def loaded(self) -> None:
+        """Nothing is painted here."""
 
     def forget(self) -> None:
         """Begin to count."""
