@@ -100,7 +100,13 @@ def test_hex(follow, beamlines, tmp_path, swmr):
     assert_true(beamlines, end.batches, "projection", 60, beamlines.hex_angles(60))
     (summary,) = end.summaries
     assert summary["rules"] == "hex"
-    assert summary["frames"] == {"planned": 60, "announced": 60, "received": 60, "missing": []}
+    assert summary["frames"] == {
+        "planned": 60,
+        "announced": 60,
+        "received": 60,
+        "missing": [],
+        "without_beam": [],
+    }
     assert summary["notes"] == []
 
 
@@ -129,7 +135,13 @@ def test_fxi(follow, beamlines, tmp_path):
     assert_true(beamlines, end.batches, "projection", 60, expected)
     (summary,) = end.summaries
     assert (summary["rules"], summary["darks"], summary["flats"]) == ("fxi", 4, 4)
-    assert summary["frames"] == {"planned": None, "announced": 60, "received": 60, "missing": []}
+    assert summary["frames"] == {
+        "planned": None,
+        "announced": 60,
+        "received": 60,
+        "missing": [],
+        "without_beam": [],
+    }
 
 
 def test_dls(follow, beamlines, tmp_path):
@@ -141,7 +153,13 @@ def test_dls(follow, beamlines, tmp_path):
     assert_true(beamlines, end.batches, "projection", 30, np.linspace(0, 180, 30))
     (summary,) = end.summaries
     assert summary["rules"] == "dls-step"
-    assert summary["frames"] == {"planned": 30, "announced": 30, "received": 30, "missing": []}
+    assert summary["frames"] == {
+        "planned": 30,
+        "announced": 30,
+        "received": 30,
+        "missing": [],
+        "without_beam": [],
+    }
 
 
 def test_images_that_cannot_be_read_here(follow, beamlines, tmp_path):
@@ -150,7 +168,13 @@ def test_images_that_cannot_be_read_here(follow, beamlines, tmp_path):
     pairs = beamlines.dls_run(tmp_path / "written")
     end = follow(pairs, {"/dls/p46/other": str(tmp_path / "elsewhere")})
     (summary,) = end.summaries
-    assert summary["frames"] == {"planned": 30, "announced": 30, "received": 0, "missing": [[0, 30]]}
+    assert summary["frames"] == {
+        "planned": 30,
+        "announced": 30,
+        "received": 0,
+        "missing": [[0, 30]],
+        "without_beam": [],
+    }
     assert summary["slices"] == {}
     status = end.store.latest.status
     assert "0 to 29" in status.message
