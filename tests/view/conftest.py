@@ -281,9 +281,12 @@ def beamline(scan: SimulatedScan) -> Iterator[Callable[..., Beamline]]:
         one.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; without one the test is skipped, except where CI promises one."""
+    """A headless Chromium; without one the test is skipped, except where CI promises one.
+
+    It ends with its module: as long as it is there, no test of the same process can run a loop of its own.
+    """
     if find_chromium() is None:
         if os.environ.get("CI"):
             pytest.fail(f"no Chromium: {ADVICE}")

@@ -80,6 +80,16 @@ def test_state_is_strict_json_with_every_field_of_the_status() -> None:
     assert set(message["status"]) < set(json.loads(protocol.describe_state(snapshot, wishes, now=0)))
 
 
+def test_every_picture_that_follows_is_described() -> None:
+    """Also one that the viewer has ceased to look at while it was encoded: his page counts on it."""
+    snapshot = Snapshot(1, Status(), {key: Picture("xy", np.zeros((2, 3), np.float32), 7, 1) for key in "ab"})
+    text = protocol.encode_state(
+        snapshot, protocol.encode_status(snapshot.status), now=0, keys=["a"], sending=iter(["b"])
+    )
+    message = json.loads(text)
+    assert (list(message["pictures"]), message["sending"]) == (["a", "b"], ["b"])
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -71,14 +71,16 @@ def encode_state(
     keys
         Pictures that the viewer looks at.
     sending
-        Those that follow as binary messages.
+        Those that follow as binary messages; they are described even if he has looked away meanwhile.
     pending
         What was asked for and is not done.
     """
+    following = list(sending)
+    keys = dict.fromkeys([*keys, *following])
     there = {key: _about(snapshot.pictures[key]) for key in keys if key in snapshot.pictures}
     return _json({
         "type": "state", "version": snapshot.version, "age_s": _age(snapshot, now), "status": status,
-        "pictures": there, "sending": list(sending), "pending": describe_pending(pending),
+        "pictures": there, "sending": following, "pending": describe_pending(pending),
     }).decode()  # fmt: skip
 
 
