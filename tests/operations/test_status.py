@@ -58,6 +58,8 @@ page: {{listen: "127.0.0.1:1"}}
     assert "refused" in found["live"]["last_error"]
     assert code == table.exit_code == 1
     assert "no answer" in table.output
+    assert "live does not answer." in table.output
+    assert "archive: " in table.output
 
 
 def test_an_archive_whose_catalog_is_gone_says_so(tmp_path: Path) -> None:

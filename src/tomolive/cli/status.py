@@ -19,7 +19,7 @@ def status(config: Path | None, as_json: bool) -> None:
 
     The exit code is 1 if something does not answer or is not well.
     """
-    from tomolive.operations.status import ask_all, in_rows
+    from tomolive.operations.status import ask_all, in_rows, in_words
 
     found = ask_all(Settings.load(config))
     if as_json:
@@ -28,8 +28,10 @@ def status(config: Path | None, as_json: bool) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("service", "state", "version", "up", "lag", "last error", "address")
-        for row in in_rows(found):
-            table.add_row(*row)
-        Console().print(table)
+        table = Table("service", "state", "up", "behind", "last error", show_lines=True)
+        for service, row in zip(found, in_rows(found), strict=True):
+            table.add_row(*row, style=None if service.is_well else "bold red")
+        console = Console()
+        console.print(table)
+        console.print(in_words(found))
     sys.exit(0 if all(service.is_well for service in found) else 1)

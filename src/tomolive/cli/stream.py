@@ -1,5 +1,6 @@
 """``tomolive hub`` and ``tomolive watch``."""
 
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -107,4 +108,6 @@ def watch(address: str, start: str, lines: bool) -> None:
     require_listener(address)
     dispatcher = RemoteDispatcher(address, start=start, on_error="stop")
     service.stop_on_signals(dispatcher.stop)
+    ready = threading.Thread(target=lambda: dispatcher.wait_ready() and service.notify_ready(), daemon=True)
+    ready.start()
     (print_lines if lines else show_bars)(dispatcher)

@@ -38,7 +38,7 @@ def fetch(url: str) -> tuple[int, float | None, bytes] | str:
         finally:
             connection.close()
     except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
     ahead = parsedate_to_datetime(date).timestamp() - time.time() if date else None
     # The header is cut to whole seconds.
     return answer.status, ahead if ahead is None or ahead > 0 or ahead < -1 else 0.0, body

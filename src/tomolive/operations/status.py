@@ -1,9 +1,10 @@
 """Everything that runs on a beamline, in one table: state, lag, last error."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from tomolive.config import Settings
 from tomolive.operations.services import fetch, service_urls
@@ -15,6 +16,9 @@ _NAMES = {
     "catalog.uri": "catalog",
     "catalog.listen": "catalog",
 }
+
+
+_VERBS = {"no answer": ("does not answer", "do not answer"), "not well": ("is not well", "are not well")}
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,19 @@ def _ask(name: str, url: str) -> ServiceStatus:
 
 
 def _lag(told: dict[str, Any]) -> str:
-    words = [f"{cursor} {behind:,} documents behind" for cursor, behind in (told.get("lag") or {}).items()]
+    """Return how far a service, or those who read from it, are behind: a line for each."""
+    lines = [f"{cursor}: {_documents(behind)}" for cursor, behind in (told.get("lag") or {}).items()]
     if told.get("behind") is not None:
-        words.append(f"{told['behind']:,} documents behind")
+        lines.append(_documents(told["behind"]))
     if told.get("lag_s") is not None:
-        words.append(f"picture {told['lag_s']:.1f} s behind the camera")
+        lines.append(f"picture {told['lag_s']:.1f} s after the camera")
     if told.get("journal_full"):
-        words.append("the journal is full")
-    return ", ".join(words)
+        lines.append("the journal is full")
+    return "\n".join(lines)
+
+
+def _documents(behind: int) -> str:
+    return f"{behind:,} documents behind" if behind else "up to date"
 
 
 def _since(text: str, age: float | None) -> str:
@@ -80,11 +89,33 @@ def _since(text: str, age: float | None) -> str:
 
 
 def in_rows(statuses: Iterable[ServiceStatus]) -> list[tuple[str, ...]]:
-    """Return the table's cells: service, state, version, up, lag, last error, address."""
+    """Return the table's cells: service and where it is, state, up, behind, last error."""
     return [
-        (s.name, s.state, s.version, "" if s.up_s is None else _time(s.up_s), s.lag, s.last_error, s.address)
+        (
+            f"{s.name}\n{urlsplit(s.address).netloc}",
+            s.state,
+            "" if s.up_s is None else _time(s.up_s),
+            s.lag,
+            s.last_error,
+        )
         for s in statuses
     ]
+
+
+def in_words(statuses: Sequence[ServiceStatus]) -> str:
+    """Return what there is to do, in a sentence or two.
+
+    >>> in_words([ServiceStatus("hub", "", "well", "0.1"), ServiceStatus("live", "", "no answer")])
+    'live does not answer.'
+    """
+    said = []
+    for state, (one, several) in _VERBS.items():
+        if names := [s.name for s in statuses if s.state == state]:
+            said.append(f"{' and '.join(names)} {one if len(names) == 1 else several}.")
+    versions = {s.version for s in statuses if s.version}
+    if len(versions) > 1:
+        said.append(f"Versions differ: {', '.join(sorted(versions))}.")
+    return " ".join(said) or "All is well."
 
 
 def _time(seconds: float) -> str:
