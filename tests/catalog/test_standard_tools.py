@@ -43,7 +43,7 @@ def step_scan(scan: type, style: str, **metadata: Any) -> Any:
     return run
 
 
-VOLUME = np.arange(3 * 4 * 4, dtype=np.float32).reshape(3, 4, 4) / 8
+VOLUME = np.float32(0.125) * np.arange(3 * 4 * 4, dtype=np.float32).reshape(3, 4, 4)
 
 
 def volume_of(run: Any, format_: str) -> list[tuple[str, dict[str, Any]]]:
