@@ -8,7 +8,8 @@ from tomolive.recon.correct import flat_field
 
 def projections(count: int, level: float) -> np.ndarray:
     """Return raw projections of an even brightness, with noise."""
-    return np.random.default_rng(3).poisson(level, (count, 100, 130)).astype(np.uint16)
+    some = np.random.default_rng(3).poisson(level, (min(count, 20), 100, 130)).astype(np.uint16)
+    return np.resize(some, (count, 100, 130))
 
 
 def test_transmission_is_relative_to_the_flats() -> None:
@@ -37,6 +38,23 @@ def test_lost_beam_is_named_by_its_projections() -> None:
     brightness.add(1003, projections(2000, 20))
     assert brightness.trend(None).warning.startswith("projections 500 to 502, 1003 to 3002 ")
     assert [number for number, _ in trend.points] == sorted(number for number, _ in trend.points)
+
+
+def test_projections_without_beam_are_the_same_in_whatever_order_they_come() -> None:
+    """Backwards, twice, and before the beam was there; a scan that never saw any keeps all of them."""
+    field = flat_field(np.full((2, 100, 130), 1100), np.full((2, 100, 130), 100))
+    frames = np.concatenate([projections(5, 102), projections(20, 600), projections(2, 130)])
+    brightness = Brightness()
+    for first in (25, 0, 5, 0):
+        brightness.add(first, frames[first : first + 20])
+        if first == 25:
+            assert brightness.without_beam(field, 0.05).tolist() == []
+    assert brightness.without_beam(field, 0.05).tolist() == [0, 1, 2, 3, 4]
+    assert brightness.without_beam(field, 0.1).tolist() == [0, 1, 2, 3, 4, 25, 26]
+    assert brightness.without_beam(field, 0).tolist() == []
+    nothing = Brightness()
+    nothing.add(0, projections(30, 101))
+    assert nothing.without_beam(field, 0.05).tolist() == []
 
 
 def test_hot_pixels_do_not_hide_a_lost_beam() -> None:
