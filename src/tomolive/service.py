@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from tomolive.version import __version__
 
@@ -32,6 +32,13 @@ def setup_logging(verbose: bool = False, format: str = "text") -> None:  # noqa:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler, _last_error])
     # It logs the address of every request, with the keys that are part of it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def take_stdout() -> TextIO:
+    """Return standard output for lines that another process reads; what else is printed goes to the log."""
+    ours = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return ours
 
 
 def note_run(uid: str) -> None:

@@ -111,8 +111,11 @@ def wait_for(runner: VolumeRunner, *states: str):
         time.sleep(0.05)
 
 
-def test_runner_makes_one_volume_after_the_other(recorded_scan, tmp_path):
-    """Two requests, one process at a time; the progress names the run and, at the end, the volume."""
+def test_runner_makes_one_volume_after_the_other(recorded_scan, tmp_path, monkeypatch):
+    """One process at a time; the progress names run and volume, whatever a library prints beside it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text("print('a library is loaded', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     scan = recorded_scan(rows=20)
     runner = VolumeRunner()
     assert runner.poll() is None

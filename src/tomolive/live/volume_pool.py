@@ -156,7 +156,12 @@ class _Worker:
     def _listen(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  it is a pipe
         for line in self._process.stdout:
-            self._said.put((self, json.loads(line)))
+            try:
+                said = dict(json.loads(line))
+            except (ValueError, TypeError):
+                log.info("a process that reconstructs prints: %s", line.rstrip())
+                continue
+            self._said.put((self, said))
         self._said.put((self, None))
 
 

@@ -21,10 +21,14 @@ from tomolive.live.volume_results import make_result
 
 def main() -> None:
     """Make the volume that is asked for."""
+    out = service.take_stdout()
     service.setup_logging()
     stop = threading.Event()
     service.stop_on_signals(stop.set)
     request = VolumeRequest.from_json(sys.stdin.readline())
+
+    def tell(progress: VolumeProgress) -> None:
+        print(json.dumps(asdict(progress)), file=out, flush=True)
 
     def listen() -> None:
         sys.stdin.read()
@@ -32,18 +36,14 @@ def main() -> None:
 
     threading.Thread(target=listen, name="parent", daemon=True).start()
     try:
-        make_result(request, _tell, stop.is_set)
+        make_result(request, tell, stop.is_set)
     except CancelledError:
-        _tell(VolumeProgress("cancelled", request.run_uid))
+        tell(VolumeProgress("cancelled", request.run_uid))
     except TomoliveError as error:
-        _tell(VolumeProgress("failed", request.run_uid, message=str(error)))
+        tell(VolumeProgress("failed", request.run_uid, message=str(error)))
     except Exception as error:  # noqa: BLE001  told to whoever asked, and in the log
         traceback.print_exc()
-        _tell(VolumeProgress("failed", request.run_uid, message=f"{type(error).__name__}: {error}"))
-
-
-def _tell(progress: VolumeProgress) -> None:
-    print(json.dumps(asdict(progress)), flush=True)  # noqa: T201  the protocol
+        tell(VolumeProgress("failed", request.run_uid, message=f"{type(error).__name__}: {error}"))
 
 
 if __name__ == "__main__":

@@ -109,8 +109,13 @@ class VolumeRunner:
         except OSError:
             log.warning("the process that should make a volume ended at once")
         for line in process.stdout:
+            try:
+                progress = VolumeProgress(**json.loads(line))
+            except (ValueError, TypeError):
+                log.info("the process that makes a volume prints: %s", line.rstrip())
+                continue
             with self._lock:
-                self._progress = VolumeProgress(**json.loads(line))
+                self._progress = progress
         code = process.wait()
         process.stdout.close()
         try:

@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tomolive import service
 from tomolive.errors import TomoliveError
 from tomolive.live.volume_job import BlockMaker, VolumeJob
 from tomolive.live.volume_memory import AT_ONCE
@@ -23,6 +24,7 @@ from tomolive.live.volume_rows import RowStore
 
 def main() -> None:
     """Make blocks until the input ends."""
+    out = service.take_stdout()
     folder, rows, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
     maker = BlockMaker(folder, store, threads)
@@ -32,7 +34,7 @@ def main() -> None:
     def tell(**words: Any) -> None:
         try:
             with lock:
-                print(json.dumps(words), flush=True)  # noqa: T201  the protocol
+                print(json.dumps(words), file=out, flush=True)
         except OSError:  # whoever started this was killed
             os._exit(1)
 
