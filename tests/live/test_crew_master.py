@@ -14,13 +14,18 @@ import event_model
 import numpy as np
 import pytest
 
-from tomolive.config import LiveSettings
-from tomolive.errors import ReconstructionError, SettingsError
-from tomolive.live.controls import Controls
+from tomolive.config import CorrectionSettings, LiveSettings
+from tomolive.errors import ReconstructionError
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.crew import inputs
 from tomolive.live.crew import share as sharing
 from tomolive.live.crew.crew import Crew
+from tomolive.live.crew.fields import fields_of
 from tomolive.live.crew.follow import CrewReconstruction
+from tomolive.live.crew.post import Post
 from tomolive.live.crew.share import Orders, Report, Share, Source, Work, advance
+from tomolive.live.crew.team import Team, check_corrections, taken
+from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
 
 SHAPE = (16, 20)
@@ -49,6 +54,7 @@ class Troupe:
 
     size = 2
     lost: tuple[type[BaseException], ...] = (ConnectionError,)
+    trouble = ""
 
     def __init__(self, say: Callable[[int, Orders], Report | Exception]) -> None:
         self.say = say
@@ -67,14 +73,20 @@ class Troupe:
 def _report(place: int, **values: Any) -> Report:
     pictures = {plane: np.zeros((8, 20), np.float32) for plane in ("xz", "yz")}
     pictures["xy"] = np.zeros((20, 20), np.float32)
-    about = {"received": 40, "center": 9.5, "filter": "ramp", "ended": True, "pictures": pictures}
-    return Report(f"host:{place}", **(about | values))
+    about = {"received": ((0, 40),), "center": 9.5, "filter": "ramp", "columns": 20, "ended": True}
+    return Report(f"host:{place}", **({**about, "version": "1", "pictures": pictures} | values))
 
 
 def _crew(engine: Troupe, monkeypatch: pytest.MonkeyPatch) -> Crew:
     monkeypatch.setattr("tomolive.live.crew.crew._ASK_EVERY_S", -1.0)
-    live = LiveSettings(center=9.5)
-    return Crew("run", {"camera": SHAPE}, source=Source("tcp://127.0.0.1:1"), engine=engine, settings=live)
+    reader, (uid, documents) = ScanReader(), _scan_documents()
+    reader.document(*documents[0])
+    scan = reader.scan(uid)
+    assert scan is not None
+    return Crew(
+        scan, fields_of({"camera": SHAPE}, {}), source=Source("tcp://127.0.0.1:1"), engine=engine,
+        settings=LiveSettings(center=9.5),
+    )  # fmt: skip
 
 
 def _step(crew: Crew) -> None:
@@ -88,7 +100,7 @@ def test_slices_with_the_centre_before_are_not_final(monkeypatch):
     crew = _crew(engine, monkeypatch)
     _step(crew)
     assert crew.is_done
-    crew.set_center("camera", 8.0)
+    crew.teams["camera"].change(Wish("someone", center=8.0))
     assert not crew.is_done
     engine.say = lambda place, _: _report(place, center=8.0 if place else 9.5)
     _step(crew)
@@ -96,7 +108,7 @@ def test_slices_with_the_centre_before_are_not_final(monkeypatch):
     engine.say = lambda place, orders: _report(place, center=orders.center, filter=orders.filter)
     _step(crew)
     assert crew.is_done
-    crew.set_filter("hann")
+    crew.teams["camera"].change(Wish("someone", filter="hann"))
     assert not crew.is_done
     _step(crew)
     assert crew.is_done
@@ -104,12 +116,13 @@ def test_slices_with_the_centre_before_are_not_final(monkeypatch):
 
 def test_frames_that_one_worker_lacks_are_missing(monkeypatch):
     """A share that could not read all files ends the scan with fewer projections, and they are named."""
-    lacking = {"received": 38, "missing": ((4, 6),)}
+    lacking = {"received": ((0, 4), (6, 40)), "missing": ((4, 6),)}
     crew = _crew(Troupe(lambda place, _: _report(place, **({} if place else lacking))), monkeypatch)
     _step(crew)
     assert crew.is_done
-    assert crew.received("camera") == 38
-    assert crew.missing("camera") == ((4, 6),)
+    team = crew.teams["camera"]
+    assert team.received == 38
+    assert list(team.scan.missing) == [(4, 6)]
 
 
 def test_a_scan_without_projections_ends(monkeypatch):
@@ -138,6 +151,35 @@ def test_a_worker_that_is_gone_is_asked_again(monkeypatch):
     _step(crew)
     assert crew.is_done
     assert crew.replaced >= 1
+
+
+def test_while_no_worker_can_be_asked_nothing_is_lost(monkeypatch):
+    """The scheduler of a cluster is away for a while: what was reported stays, and goes on afterwards."""
+    engine = Troupe(lambda place, _: _report(place, received=((0, 20),), ended=False))
+    crew = _crew(engine, monkeypatch)
+    _step(crew)
+    engine.trouble = "the scheduler does not answer"
+    engine.say = lambda _place, _orders: ConnectionError("nobody is there")
+    _step(crew)
+    assert crew.trouble == engine.trouble
+    assert crew.teams["camera"].received == 20
+    assert not crew.replaced
+    engine.trouble, engine.say = "", lambda place, _: _report(place)
+    _step(crew)
+    assert crew.is_done
+
+
+def test_a_scan_of_which_a_share_fails_is_written_when_it_ends(follow):
+    """Its results say why, and do not wait for the scan that comes next."""
+    uid, documents = _scan_documents()
+    engine = Troupe(lambda place, _: _report(place) if place else Report("host:0", failure="no disk left"))
+    assert follow(engine, documents, uid)[uid]["failure"] == "no disk left"
+
+
+def test_tiles_that_do_not_fit_are_told_in_the_results(follow):
+    """A start document that has a camera the scan has not: no reconstruction, and why."""
+    uid, documents = _scan_documents(tiles={"camera": {}, "elsewhere": {"row": 8}})
+    assert "'elsewhere'" in follow(Troupe(lambda place, _: _report(place)), documents, uid)[uid]["failure"]
 
 
 def test_a_share_that_kills_each_worker_is_given_up(monkeypatch):
@@ -184,40 +226,59 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    ("corrections", "named"),
-    [({"zingers": True}, "zingers"), ({"binning": 2}, "binning"), ({"paganin": PAGANIN}, "paganin")],
-)
-def test_a_correction_across_bands_is_refused_by_name(tmp_path, corrections, named):
-    """A band lacks the rows beside it: its edges would not be what one process makes of them."""
-    settings = LiveSettings.model_validate({"corrections": corrections})
-    with pytest.raises(SettingsError, match=named):
-        CrewReconstruction(
-            Stage([]), Source("tcp://127.0.0.1:1"), Troupe(lambda place, _: _report(place)), SnapshotStore(),
-            Controls(), results=tmp_path, settings=settings,
-        )  # fmt: skip
-
-
-def test_an_impossible_centre_or_filter_is_refused(monkeypatch):
+def test_what_cannot_be_done_is_refused(monkeypatch):
     """Where it comes in: workers never hear of it."""
-    crew = _crew(Troupe(lambda place, _: _report(place)), monkeypatch)
+    team = _crew(Troupe(lambda place, _: _report(place)), monkeypatch).teams["camera"]
     with pytest.raises(ReconstructionError, match="center"):
-        crew.set_center("camera", 1000.0)
+        team.change(Wish("someone", center=1000.0))
     with pytest.raises(ReconstructionError, match="filter"):
-        crew.set_filter("coffee")
-    assert crew.center("camera") == 9.5
+        team.change(Wish("someone", filter="coffee"))
+    assert team.center == 9.5
+    with pytest.raises(ReconstructionError, match=r"binning=2 of the field of a\+b"):
+        check_corrections(
+            fields_of({"a": SHAPE, "b": SHAPE}, {"a": (0, 0), "b": (0, 10)})["a+b"],
+            CorrectionSettings(binning=2),
+        )
+
+
+def test_a_correction_that_needs_more_rows_has_shares_begun_anew(monkeypatch):
+    """Paganin smears a pixel over many rows: shares read all that their own depend on."""
+    engine = Troupe(lambda place, orders: _report(place, corrections=orders.corrections))
+    crew = _crew(engine, monkeypatch)
+    _step(crew)
+    team = crew.teams["camera"]
+    before = [post.share for post in team.posts]
+    assert [share.taken for share in before] == [(0, 16), (0, 16)]  # eight rows more than its own
+    team.change(Wish("someone", corrections=CorrectionSettings(zingers=True)))
+    assert [post.share for post in team.posts] == before
+    field = fields_of({"camera": (400, 20)}, {})["camera"]
+    own = (100, 200)
+    assert taken(own, field.shape[0], CorrectionSettings()) == (92, 208)
+    phase = CorrectionSettings.model_validate({"paganin": PAGANIN})
+    first, last = taken(own, field.shape[0], phase)
+    assert first < 40
+    assert last > 260
+    other = Team(
+        field, [Post(replace(SHARE, field=field, rows=own, taken=(92, 208)), 0)], SETTINGS, team.scan
+    )
+    other.posts[0].hear(_report(0))
+    other.change(Wish("someone", corrections=phase))
+    (post,) = other.posts
+    assert post.share.taken == (first, last)
+    assert post.share.settings.corrections == phase
+    assert post.report is None
 
 
 class Idler:
     """Work that does nothing, and says when it is given up."""
 
     made = 0
+    go_on = threading.Event()
 
     def __init__(self, share: Share) -> None:
         Idler.made += 1
         self.share, self.asked, self.stopped = share, 0.0, 0
         self.giving_up = threading.Event()
-        self.go_on = threading.Event()
 
     def report(self, orders: Orders) -> Report:  # noqa: ARG002  as `Work.report`
         """Say whose it is."""
@@ -234,12 +295,16 @@ class Idler:
 def idlers(monkeypatch):
     """Shares at work in this process, none of them doing anything."""
     monkeypatch.setattr(sharing, "Work", Idler)
+    monkeypatch.setattr(sharing, "_warm_up", lambda _threads: None)
     monkeypatch.setattr(sharing, "_at_work", at_work := {})
     monkeypatch.setattr(Idler, "made", 0)
+    monkeypatch.setattr(Idler, "go_on", threading.Event())
     return at_work
 
 
-SHARE = Share("run", "camera", (0, 8), Source("tcp://127.0.0.1:1"), (), None, crew="crew")
+FIELD = fields_of({"camera": (16, 20)}, {})["camera"]
+SETTINGS = LiveSettings(threads=1)
+SHARE = Share("run", FIELD, (0, 8), (0, 16), Source("tcp://127.0.0.1:1"), (), SETTINGS, crew="crew")
 
 
 def test_crews_leave_each_other_alone(idlers):
@@ -270,9 +335,7 @@ def test_shares_that_nobody_asks_for_are_given_up_once(idlers, monkeypatch):
     assert old.giving_up.wait(30)
     for thread in threads:
         thread.join(0.2)  # the second one comes as far as it can
-    old.go_on.set()
-    for work in list(idlers.values()):
-        work.go_on.set()
+    Idler.go_on.set()
     for thread in threads:
         thread.join(30)
     assert not raised
@@ -375,7 +438,11 @@ def test_a_scan_comes_to_its_end_before_the_next_begins(follow):
         def ask(self, place: int, share: Share, orders: Orders) -> Said:
             asked[share.run_uid] += 1
             late = asked[share.run_uid] < 40
-            return Said(_report(place, received=5 if late else 40, ended=not late, center=orders.center))
+            return Said(
+                _report(
+                    place, received=((0, 5),) if late else ((0, 40),), ended=not late, center=orders.center
+                )
+            )
 
     summaries = follow(Slow(lambda place, _: _report(place)), [*documents, *more], second)
     assert {uid: one["frames"]["received"] for uid, one in summaries.items()} == {first: 40, second: 40}
@@ -421,7 +488,7 @@ def test_a_share_waits_for_the_flats_of_an_earlier_run(monkeypatch):
             return Stage(documents)
 
     library = Library()
-    monkeypatch.setattr(sharing, "EarlierRuns", lambda *_: library)
+    monkeypatch.setattr(inputs, "EarlierRuns", lambda *_: library)
     here: Any = Here()
     work = Work(replace(SHARE, run_uid=uid, source=here))
     try:

@@ -79,7 +79,11 @@ class Crew:
 
     def step(self) -> set[str]:
         """Ask workers and hear their answers; return the fields of which there is news."""
-        news = set()
+        news: set[str] = set()
+        if self._engine.trouble:
+            for post in (post for team in self.teams.values() for post in team.posts):
+                post.answer = None  # whatever comes of it
+            return news
         for name, team in self.teams.items():
             for post in team.posts:
                 if post.answer is not None and post.answer.done():
@@ -101,6 +105,11 @@ class Crew:
     def replaced(self) -> int:
         """How often a share was begun anew because its worker had died."""
         return sum(team.began_anew for team in self.teams.values())
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing goes on now, and what to do; empty if it does."""
+        return self._engine.trouble
 
     @property
     def is_done(self) -> bool:

@@ -16,6 +16,7 @@ from tomolive.live.crew.share import Orders, Report, Share, advance
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_TRY_EVERY_S, _TRY_FOR_S = 5.0, 2.0
 
 
 class Answer(Protocol):
@@ -34,6 +35,11 @@ class Engine(Protocol):
     lost: tuple[type[BaseException], ...]
     """What an answer raises whose worker is gone."""
 
+    @property
+    def trouble(self) -> str:
+        """Why no worker can be asked now, and what to do, in words; empty if they can be."""
+        ...
+
     def ask(self, place: int, share: Share, orders: Orders) -> Answer:
         """Have worker number ``place`` report on its share; another one does, if that one died."""
         ...
@@ -51,6 +57,7 @@ class LocalEngine:
     """Processes of this machine; one that dies is replaced."""
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    trouble = ""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -114,21 +121,54 @@ class DaskEngine:
     """
 
     def __init__(self, address: str, size: int | None = None, timeout: float = 30.0) -> None:
-        from distributed import Client, KilledWorker
+        from distributed import KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
 
         self.lost: tuple[type[BaseException], ...] = (
             KilledWorker, FutureCancelledError, CommClosedError, ConnectionError,
         )  # fmt: skip
+        self._address = address
         try:
-            self._client: Any = Client(address, timeout=timeout)
+            self._client = self._connect(timeout)
             self._client.wait_for_workers(size or 1, timeout=timeout)
         except (OSError, TimeoutError) as error:
-            raise AddressError(f"no Dask cluster with workers answers at {address}: {error}") from None
+            raise AddressError(
+                f"no Dask cluster with workers answers at {address} ({error}); `dask scheduler` starts a "
+                f"scheduler, and `dask worker {address}` a worker"
+            ) from None
         self._workers = sorted(self._client.nthreads())[:size]
         self.size = len(self._workers)
         self._known, self._seen = set(self._workers), 0.0
+
+    def _connect(self, timeout: float) -> Any:
+        from distributed import Client
+
+        return Client(self._address, timeout=timeout, set_as_default=False)
+
+    @property
+    def trouble(self) -> str:
+        """See `Engine.trouble`."""
+        if self._client.status != "running" and not self._connected_again():
+            return (
+                f"the Dask scheduler at {self._address} does not answer; `dask scheduler` starts one. What "
+                "workers had begun is begun anew then, and nothing is lost"
+            )
+        if not self._alive():
+            return f"no worker is at the Dask scheduler any more; `dask worker {self._address}` starts one"
+        return ""
+
+    def _connected_again(self) -> bool:
+        """Try to reach the scheduler again, now and then, if the client has given it up."""
+        if self._client.status != "closed" or time.monotonic() - self._seen < _TRY_EVERY_S:
+            return False
+        self._seen = time.monotonic()
+        try:
+            self._client = self._connect(_TRY_FOR_S)
+        except (OSError, TimeoutError):
+            return False
+        self._seen = 0.0
+        return True
 
     def ask(self, place: int, share: Share, orders: Orders) -> Answer:
         """See `Engine.ask`."""
@@ -160,8 +200,9 @@ class DaskEngine:
             self._seen = time.monotonic()
             try:
                 self._known = set(self._client.nthreads())
-            except OSError as error:  # the client connects again by itself
+            except (OSError, RuntimeError) as error:  # the client connects again by itself
                 log.warning("the Dask scheduler does not answer: %s", error)
+                self._known = set()
         return self._known
 
 

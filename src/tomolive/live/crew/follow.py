@@ -83,6 +83,8 @@ class CrewReconstruction:
         """The field whose pictures are shown."""
         self._due: dict[str, float] = {}
         """Fields whose results are to be written, and when at the earliest."""
+        self._trouble = ""
+        """Why workers cannot be asked."""
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -171,6 +173,10 @@ class CrewReconstruction:
         """Hear workers, grant wishes, publish what is new if it is time, write what is final."""
         for name in self._crew.step() if self._crew else ():
             self._hear(name)
+        if self._crew and self._crew.trouble != self._trouble:
+            self._trouble, self._publication.retell = self._crew.trouble, True
+            if self._trouble:
+                log.error("%s", self._trouble)
         granted = self._wishes.grant(self._grant)
         looked = self._wishes.looked_at - self._looked
         if granted or looked or self._publication.is_due:
@@ -243,12 +249,13 @@ class CrewReconstruction:
     def _publish(self) -> None:
         watched, crew = self._watched.get(self._shown), self._crew
         self._looked = self._wishes.looked_at
-        status = status_of(watched, self._wishes.settings, _SILENCE_S)
+        more = [self._trouble] if self._trouble else []
         if watched and crew and watched.tomogram:
             shape = self._team(self._shown).volume_shape
             self._looks.update(self._wishes.looked_at, shape)
             self._publication.draw(watched.tomogram, self._looks)
-            status = status_of(watched, self._wishes.settings, _SILENCE_S, self._looks.notes(shape))
+            more += self._looks.notes(shape)
+        status = status_of(watched, self._wishes.settings, _SILENCE_S, more)
         if crew:
             status = replace(status, workers=crew.workers, cameras=tuple(crew.teams), camera=self._shown)
         self._publication.publish(status)
