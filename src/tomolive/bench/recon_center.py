@@ -12,6 +12,7 @@ from tomolive.bench import shepp_logan
 from tomolive.bench.recon_figures import Clock, Figure, at_most, peer
 
 _CANDIDATES = 40
+_REACH = 20
 
 
 def center(size: int, count: int, clock: Clock, *, peers: bool) -> Iterator[Figure]:
@@ -39,11 +40,12 @@ def center(size: int, count: int, clock: Clock, *, peers: bool) -> Iterator[Figu
     yield first
     if peers:
         yield peer(first, "algotom phase correlation", lambda: _by_correlation(*pair), clock, off)
-    took, found = clock.best(lambda: by_wedge(exact, radians, threads=clock.threads), 1)
-    first = Figure(f"centre, Vo's wedge, {size} / {count}", "tomolive", took, 1.0, off(found))
+    took, found = clock.best(lambda: by_wedge(exact, radians, reach=_REACH, threads=clock.threads), 1)
+    note = f"sought {_REACH} columns to both sides"
+    first = Figure(f"centre, Vo's wedge, {size} / {count}", "tomolive", took, 1.0, off(found), note=note)
     yield first
     if peers:
-        yield peer(first, "algotom find_center_vo", lambda: _by_wedge(exact), clock, off, note="defaults")
+        yield peer(first, "algotom find_center_vo", lambda: _by_wedge(exact), clock, off)
     places = np.round(true) + np.arange(_CANDIDATES) - _CANDIDATES // 2
     took, strip = clock.best(lambda: candidates(exact, radians, places, threads=clock.threads), 1)
     must = at_most(took, 4000, " ms") if size == 1024 else {}
@@ -63,4 +65,5 @@ def _by_correlation(*pair: Any) -> Callable[[], float]:
 def _by_wedge(sinogram: Any) -> Callable[[], float]:
     from algotom.prep.calculation import find_center_vo
 
-    return lambda: find_center_vo(sinogram, ncore=1)
+    middle = (sinogram.shape[1] - 1) // 2
+    return lambda: find_center_vo(sinogram, middle - _REACH, middle + _REACH, ncore=1)
