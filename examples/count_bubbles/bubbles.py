@@ -1,8 +1,12 @@
 """Counts and sizes bubbles in the XY slice while the scan runs.
 
-    tomolive live --analysis bubbles:count_bubbles ...
+Run in this folder, or with this folder in PYTHONPATH, one terminal each:
 
-run in this folder, or with this folder in PYTHONPATH.
+    tomolive hub --journal journal
+    mkdir images; tomolive live --analysis bubbles:count_bubbles --root images --page 127.0.0.1:8000
+    tomolive simulate --hub tcp://127.0.0.1:5569 --data images
+
+The last one when the page says that it waits. The numbers are plots below the pictures, and in `summary.json`.
 """
 
 import numpy as np
