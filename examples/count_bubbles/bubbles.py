@@ -6,7 +6,7 @@ Run in this folder, or with this folder in PYTHONPATH, one terminal each:
     mkdir images; tomolive live --analysis bubbles:count_bubbles --root images --page 127.0.0.1:8000
     tomolive simulate --hub tcp://127.0.0.1:5569 --data images
 
-The last one when the page says that it waits. The numbers are plots below the pictures, and in `summary.json`.
+The last one when the page says that it waits. The numbers are plots below the pictures, and in summary.json.
 """
 
 import numpy as np
