@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
+from tomolive.recon.binning import binned_place
 
 LEAST_OVERLAP = 4.0
 """Columns on the shorter side of the axis; fewer cannot be blended."""
@@ -19,15 +20,27 @@ _OFF_AXIS = 0.25
 """A whole turn with the axis nearer to an edge than this part of the columns is a half acquisition."""
 
 
-def is_half_acquisition(center: float, columns: int, turn: float, said: bool | None = None) -> bool:
-    """Whether a scan that turns through ``turn`` degrees about this column is to be widened.
+NO_OVERLAP = "No half acquisition can be made of it: the centre is too near to the edge of the detector."
+"""What is said where one was asked for."""
 
-    ``said`` is what somebody who knows says of it; None: nobody does.
+
+def is_half_acquisition(
+    center: float, columns: int, turn: float, said: bool | None = None, *, binning: int = 1
+) -> bool:
+    """Whether a scan that turns through ``turn`` degrees about this column of the detector is to be widened.
+
+    Parameters
+    ----------
+    said
+        What somebody who knows says of it; None: nobody does. It needs some overlap all the same.
+    binning
+        Columns that are averaged before.
     """
-    if said is not None:
-        return said
-    short = min(center, columns - 1 - center)
-    return turn >= _WHOLE_TURN_DEG and LEAST_OVERLAP <= short < _OFF_AXIS * columns
+    place = binned_place(center, binning)
+    if said is False or min(place, columns // binning - 1 - place) < LEAST_OVERLAP:
+        return False
+    off_axis = min(center, columns - 1 - center) < _OFF_AXIS * columns
+    return bool(said) or (turn >= _WHOLE_TURN_DEG and off_axis)
 
 
 def of_half_turn(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
