@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.memory import aligned_empty, aligned_floats
-from tomolive.recon.recursion import STATE, convolve, padded_length, recursion
+from tomolive.recon.recursion import convolve, padded_length, recursion
 from tomolive.recon.vectors import WIDTH, load, splat, store, transpose
 from tomolive.recon.windows import FILTERS, WINDOWS, check_filter, check_padding, response
 
@@ -83,11 +83,11 @@ def filter_bands(
 @njit(nogil=True, cache=True)
 def _filter_rows(rows, kernel, edges, out):
     count, columns = rows.shape
-    lines, filtered, state = scratch(columns, kernel)
+    lines, filtered = scratch(columns, kernel)
     for first in range(0, count, WIDTH):
         last = min(first + WIDTH, count)
         to_lanes(rows[first:last], kernel.near.size, edges, lines)
-        convolve(lines, kernel, state, filtered)
+        convolve(lines, kernel, filtered)
         whole = columns - columns % WIDTH if last - first == WIDTH else 0
         flat = out[first:last].reshape(-1)
         for column in range(0, whole, WIDTH):
@@ -100,13 +100,13 @@ def _filter_rows(rows, kernel, edges, out):
 @njit(nogil=True, cache=True)
 def _filter_bands(rows, kernel, edges, out):
     count, height, columns = rows.shape
-    lines, filtered, state = scratch(columns, kernel)
+    lines, filtered = scratch(columns, kernel)
     for number in range(count):
         clear_guards(out[number])
         for first in range(0, height, WIDTH):
             last = min(first + WIDTH, height)
             to_lanes(rows[number, first:last], kernel.near.size, edges, lines)
-            convolve(lines, kernel, state, filtered)
+            convolve(lines, kernel, filtered)
             from_lanes(filtered, first, last, out[number])
 
 
@@ -115,7 +115,7 @@ def scratch(columns, kernel):
     """Return the arrays that `convolve` works with."""
     padded = padded_length(columns)
     lines = aligned_floats((padded + 2 * kernel.near.size) * WIDTH)
-    return lines, aligned_floats(padded * WIDTH), aligned_floats(STATE)
+    return lines, aligned_floats(padded * WIDTH)
 
 
 @njit(nogil=True, cache=True)

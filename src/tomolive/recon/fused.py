@@ -64,7 +64,7 @@ def correct_and_filter(
 def _correct_and_filter(counts, dark, gain, half, first, last, kernel, edges, out):
     columns = counts.shape[2]
     corrected = aligned_floats(WIDTH * columns).reshape(WIDTH, columns)
-    lines, filtered, state = scratch(columns, kernel)
+    lines, filtered = scratch(columns, kernel)
     for number in range(counts.shape[0]):
         clear_guards(out[number])
         for top in range(first, last, WIDTH):
@@ -72,5 +72,5 @@ def _correct_and_filter(counts, dark, gain, half, first, last, kernel, edges, ou
             for row in range(top, bottom):
                 correct_row(counts[number, row], dark[row], gain[row], half, corrected[row - top])
             to_lanes(corrected[: bottom - top], kernel.near.size, edges, lines)
-            convolve(lines, kernel, state, filtered)
+            convolve(lines, kernel, filtered)
             from_lanes(filtered, top - first, bottom - first, out[number])

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tomolive.recon.vectors import WIDTH, load, store
+from tomolive.recon.vectors import WIDTH, add_up, decayed, load, multiples, store
 from tomolive.recon.windows import WINDOWS, check_filter
 
 Floats = npt.NDArray[np.float32]
@@ -41,10 +41,8 @@ _SLOWEST, _FASTEST = 0.24, 3.6
 between are a geometric sequence. Found by trying, for rows of 512 to 4096 columns."""
 _AS_GOOD = 1e-7
 """Part of the largest singular value below which others do not count."""
-_STEPS = 4
-"""Columns that are filtered at once: the recursion reads and writes its state once for all of them."""
-STATE = 2 * TERMS * WIDTH
-"""Numbers of state: columns of even and of odd number have recursions of their own."""
+_STEPS = 2
+"""Columns that are filtered at once: those of even and of odd number have recursions of their own."""
 
 
 class Recursion(NamedTuple):
@@ -52,6 +50,8 @@ class Recursion(NamedTuple):
 
     near: Floats
     rate: Floats
+    settled: Floats
+    """The recursion of each exponential after a one for ever."""
     odd: Floats
     even: Floats
     """Empty for the plain ramp, whose kernel is zero there."""
@@ -88,8 +88,10 @@ def recursion(name: str, columns: int) -> Recursion:
     # what makes the response to a constant zero
     near[0] = -(at_zero @ numbers).item()
     near[lags], odd, even = np.split(numbers, [len(lags), len(lags) + TERMS])
-    single = (part.astype(np.float32) for part in (near, np.exp(-2 * decay), odd, even))
-    return Recursion(*single)
+    rate = np.exp(-2 * decay)
+    # as the recursion itself would have it, which knows the rounded rate
+    settled = 1 / (1 - rate.astype(np.float32).astype(np.float64))
+    return Recursion(*(part.astype(np.float32) for part in (near, rate, settled, odd, even)))
 
 
 @njit(nogil=True, cache=True)
@@ -99,7 +101,7 @@ def padded_length(columns):
 
 
 @njit(nogil=True, cache=True)
-def convolve(lines, kernel, state, filtered):
+def convolve(lines, kernel, filtered):
     """Convolve `WIDTH` rows at once, which lie beside each other in memory.
 
     Parameters
@@ -109,74 +111,41 @@ def convolve(lines, kernel, state, filtered):
         and what is before and behind them, which goes on for ever with its first and its last value.
     kernel
         A `Recursion`.
-    state
-        Scratch, `STATE` numbers.
     filtered
         The result, (padded columns, WIDTH), flat.
     """
-    _middle(lines, kernel.near, kernel.even.size == 0, filtered)
-    _settle(state, kernel.rate, load(lines, 0))
-    _tail(lines, 0, 1, kernel.rate, kernel.odd, kernel.even, state, filtered)
-    _settle(state, kernel.rate, load(lines, lines.size - WIDTH))
-    last = lines.size // WIDTH - 1
-    _tail(lines, last, -1, kernel.rate, kernel.odd, kernel.even, state, filtered)
+    begin = kernel.near.size * WIDTH
+    p = q = multiples(kernel.settled, load(lines, 0), TERMS)
+    for place in range(0, filtered.size, _STEPS * WIDTH):
+        y = _near(lines, begin + place, kernel)
+        p, y = _tail(p, q, load(lines, place), y, kernel)
+        store(filtered, place, y)
+        y = _near(lines, begin + place + WIDTH, kernel)
+        q, y = _tail(q, p, load(lines, place + WIDTH), y, kernel)
+        store(filtered, place + WIDTH, y)
+    # and the same from behind
+    p = q = multiples(kernel.settled, load(lines, lines.size - WIDTH), TERMS)
+    for place in range(filtered.size - WIDTH, 0, -_STEPS * WIDTH):
+        source = place + 2 * begin
+        p, y = _tail(p, q, load(lines, source), load(filtered, place), kernel)
+        store(filtered, place, y)
+        q, y = _tail(q, p, load(lines, source - WIDTH), load(filtered, place - WIDTH), kernel)
+        store(filtered, place - WIDTH, y)
 
 
-@njit(nogil=True, cache=True)
-def _middle(lines, near, only_odd, filtered):
-    """Write what the neighbours of each column give, those nearer than the tail."""
-    for column in range(filtered.size // WIDTH):
-        here = (near.size + column) * WIDTH
-        total = near[0] * load(lines, here)
-        for lag in range(1, near.size, 2 if only_odd else 1):
-            total += near[lag] * (load(lines, here - lag * WIDTH) + load(lines, here + lag * WIDTH))
-        store(filtered, column * WIDTH, total)
+@njit(inline="always")
+def _near(lines, here, kernel):
+    """Return what a column and its neighbours give, those nearer than the tail."""
+    total = kernel.near[0] * load(lines, here)
+    for lag in range(1, kernel.near.size, 1 if kernel.even.size else 2):
+        total += kernel.near[lag] * (load(lines, here - lag * WIDTH) + load(lines, here + lag * WIDTH))
+    return total
 
 
-@njit(nogil=True, cache=True)
-def _settle(state, rate, value):
-    """Set the state to that after ``value`` for ever."""
-    for term in range(TERMS):
-        settled = np.float32(1) / (np.float32(1) - rate[term]) * value
-        store(state, 2 * term * WIDTH, settled)
-        store(state, (2 * term + 1) * WIDTH, settled)
-
-
-@njit(nogil=True, cache=True)
-def _tail(lines, first, step, rate, odd, even, state, filtered):
-    """Add what the columns before (step 1) or behind (step -1) give, from the line ``first`` on."""
-    columns = filtered.size // WIDTH
-    stride = step * WIDTH
-    target = 0 if step > 0 else (columns - 1) * WIDTH
-    source = first * WIDTH
-    for _ in range(0, columns, _STEPS):
-        x0, x1 = load(lines, source), load(lines, source + stride)
-        x2, x3 = load(lines, source + 2 * stride), load(lines, source + 3 * stride)
-        y0, y1 = load(filtered, target), load(filtered, target + stride)
-        y2, y3 = load(filtered, target + 2 * stride), load(filtered, target + 3 * stride)
-        for term in range(TERMS):
-            p, q = load(state, 2 * term * WIDTH), load(state, (2 * term + 1) * WIDTH)
-            if even.size:
-                y0 += even[term] * q
-            p = rate[term] * p + x0
-            y0 += odd[term] * p
-            if even.size:
-                y1 += even[term] * p
-            q = rate[term] * q + x1
-            y1 += odd[term] * q
-            if even.size:
-                y2 += even[term] * q
-            p = rate[term] * p + x2
-            y2 += odd[term] * p
-            if even.size:
-                y3 += even[term] * p
-            q = rate[term] * q + x3
-            y3 += odd[term] * q
-            store(state, 2 * term * WIDTH, p)
-            store(state, (2 * term + 1) * WIDTH, q)
-        store(filtered, target, y0)
-        store(filtered, target + stride, y1)
-        store(filtered, target + 2 * stride, y2)
-        store(filtered, target + 3 * stride, y3)
-        source += _STEPS * stride
-        target += _STEPS * stride
+@njit(inline="always")
+def _tail(own, other, x, y, kernel):
+    """Return the recursion after ``x``, and ``y`` with what the columns farther away on one side give."""
+    if kernel.even.size:
+        y = add_up(y, other, kernel.even)
+    own = decayed(own, kernel.rate, x)
+    return own, add_up(y, own, kernel.odd)

@@ -257,6 +257,59 @@ def _pick(context, builder, array_type, array, block, index):
     return picked
 
 
+def _everywhere(context, builder, array_type, array, place):
+    """Return a vector that holds ``array[place]`` everywhere."""
+    data = context.make_array(array_type)(context, builder, array).data
+    number = builder.load(builder.gep(data, [ir.IntType(64)(place)]))
+    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
+    return builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * WIDTH))
+
+
+@intrinsic(prefer_literal=True)
+def _multiples(typing_context, factors, value, count):  # noqa: ARG001
+    """Return a tuple of vectors, ``factors[j] value`` for j < count; they stay in registers."""
+
+    def generate(context, builder, signature, arguments):
+        result = ir.Constant(ir.ArrayType(_VECTOR, count.literal_value), ir.Undefined)
+        for j in range(count.literal_value):
+            factor = _everywhere(context, builder, signature.args[0], arguments[0], j)
+            result = builder.insert_value(result, builder.fmul(factor, arguments[1]), j)
+        return result
+
+    return types.UniTuple(vector, count.literal_value)(factors, vector, count), generate
+
+
+@intrinsic
+def _decayed(typing_context, state, rate, value):  # noqa: ARG001
+    """Return ``rate[j] state[j] + value`` for each vector of a tuple."""
+
+    def generate(context, builder, signature, arguments):
+        state = arguments[0]
+        for j in range(signature.args[0].count):
+            rate = _everywhere(context, builder, signature.args[1], arguments[1], j)
+            left = builder.fmul(rate, builder.extract_value(state, j), flags=("contract",))
+            state = builder.insert_value(state, builder.fadd(left, arguments[2], flags=("contract",)), j)
+        return state
+
+    return state(state, rate, vector), generate
+
+
+@intrinsic
+def _add_up(typing_context, value, state, factors):  # noqa: ARG001
+    """Return ``value`` plus the sum of ``factors[j] state[j]``."""
+
+    def generate(context, builder, signature, arguments):
+        # two sums: neither waits for the other
+        sums = [arguments[0], ir.Constant(_VECTOR, [0.0] * WIDTH)]
+        for j in range(signature.args[1].count):
+            factor = _everywhere(context, builder, signature.args[2], arguments[2], j)
+            more = builder.fmul(factor, builder.extract_value(arguments[1], j), flags=("contract",))
+            sums[j % 2] = builder.fadd(sums[j % 2], more, flags=("contract",))
+        return builder.fadd(*sums, flags=("contract",))
+
+    return vector(vector, state, factors), generate
+
+
 @intrinsic
 def _prefetch(typing_context, array, index):  # noqa: ARG001
     """Have the cache line of ``array[index]`` fetched, which may lie outside of the array."""
@@ -281,6 +334,9 @@ store: Callable[..., Any] = _store
 places: Callable[..., Any] = _places
 advance: Callable[..., Any] = _advance
 interpolate: Callable[..., Any] = _interpolate
+multiples: Callable[..., Any] = _multiples
+decayed: Callable[..., Any] = _decayed
+add_up: Callable[..., Any] = _add_up
 prefetch: Callable[..., Any] = _prefetch
 splat: Callable[..., Any] = _splat
 transpose: Callable[..., Any] = _transpose
