@@ -49,12 +49,12 @@ def add_all(slices, frames, angles, batch=7):
     slices.finish()
 
 
-@pytest.mark.parametrize("center", [9.3, 55.2])
-def test_a_half_acquisition_is_wide(center):
-    """A whole turn about an axis near the edge gives the slices of the widened sinograms."""
+@pytest.mark.parametrize(("center", "turn"), [(9.3, 360.0), (55.2, None), (9.3, 180.0)])
+def test_a_half_acquisition_is_wide(center, turn):
+    """A whole turn about an axis near the edge gives the widened slices, whatever was said before."""
     angles = np.linspace(0, 2 * np.pi, 240, endpoint=False)
     frames, (darks, flats) = counts(angles, center), refs()
-    slices = SliceAccumulator(ROWS, COLUMNS, center=center, turn=360.0)
+    slices = SliceAccumulator(ROWS, COLUMNS, center=center, turn=turn)
     slices.set_references(darks, flats)
     add_all(slices, frames, angles)
     integrals = correct_projections(frames, references(flats, darks)).transpose(1, 0, 2)

@@ -162,6 +162,15 @@ def test_projections_without_beam_are_left_out(recorded_scan, tmp_path):
     assert everything.about["frames"]["used"] == 121
 
 
+def test_half_acquisition_that_was_broken_off(recorded_scan, tmp_path):
+    """What the plan would have turned through counts, as it does in the live slices."""
+    plan = {"version": 1, "image_key": "camera", "angle_key": "angle", "angle_start": 0, "angle_stop": 360}
+    plan["streams"] = {"darks": "darks", "flats": "flats", "projections": "projections"}
+    scan = recorded_scan(rows=16, angles=np.arange(0, 200, 4.0), columns=48, tomography=plan)
+    result = make_volume(request_of(scan, tmp_path / "out", center=8.0))
+    assert result.about["parameters"]["shape"] == [16, 79, 79]
+
+
 def test_half_acquisition_can_be_said(recorded_scan, tmp_path):
     """Where the turn and the centre show none, it is made on demand; and the other way round."""
     half = {side: CorrectionSettings(half_acquisition=side) for side in (True, False)}

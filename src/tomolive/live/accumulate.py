@@ -51,8 +51,9 @@ class SliceAccumulator:
     corrections
         What is done beside darks and flats.
     turn
-        Degrees that the scan turns through, if that is known. A whole turn about an axis near the edge of the
-        detector is a half acquisition: slices are nearly twice as wide.
+        Degrees that the scan will turn through, if that is known; those that it has turned count as well. A
+        whole turn about an axis near the edge of the detector is a half acquisition: slices are nearly twice
+        as wide.
     positions
         Index of each plane in the volume, {"xy": z, "xz": y, "yz": x}; default: the middle.
     store
@@ -173,8 +174,12 @@ class SliceAccumulator:
         self._angles = self._all_angles[self._projections.used]
         if self._field is None or not self.received:
             return
-        if not (estimate and self.recentre()):
+        if estimate and self.recentre():
+            return
+        if self._axis(self.corrections) == self._projections.axis:
             self._drawing.draw_new(self._angles, self.center)
+        else:  # it has turned so far by now that it is seen to be a half acquisition
+            self._redraw()
 
     def checked(
         self, projections: Counts, angles: npt.ArrayLike, numbers: Sequence[int] | npt.NDArray[np.integer]
@@ -449,12 +454,11 @@ class SliceAccumulator:
 
     def _axis(self, corrections: CorrectionSettings) -> float | None:
         """Return the centre about which a half acquisition is widened; None if the scan is none."""
-        turn = self._turn
-        if turn is None and self._angles.size:
-            turn = float(np.degrees(np.ptp(self._angles)))
-        said = corrections.half_acquisition
-        wide = turn is not None and is_half_acquisition(self.center, self._columns, turn, said)
-        return self.center if wide else None
+        if self._turn is None and not self._angles.size:
+            return None
+        turned = float(np.degrees(np.ptp(self._angles))) if self._angles.size else 0.0
+        turn, said = max(self._turn or 0.0, turned), corrections.half_acquisition
+        return self.center if is_half_acquisition(self.center, self._columns, turn, said) else None
 
     # -- drawing ---------------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ class Preparation:
         center, how = self._center(rows, arrays)
         place = binned_place(center, request.corrections.binning)
         # decided on the detector, as the live slices are, then widened among the binned columns
-        turn = float(np.degrees(np.ptp(arrays.angles)))
+        turn = max(rows.scan.turn or 0.0, float(np.degrees(np.ptp(arrays.angles))))
         widened = is_half_acquisition(center, rows.shape[1], turn, request.corrections.half_acquisition)
         columns = layout.columns
         if widened:
