@@ -26,6 +26,9 @@ _ABSORBED = 2.0
 """Largest line integral."""
 _STRIPE = 0.002
 _UID = "bench-volume-0000"
+_ALGOTOM: dict[str, str | None] = {"ramp": None, "hann": "hann"}
+_ASTRA = {"ramp": "ram-lak", "hann": "hann"}
+"""What the peers call a filter."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Figure:
     """How many times longer than tomolive's volume with the same corrections."""
     error: float | None = None
     """Root mean square against the phantom, inside the circle, part of its largest value."""
+    exact: float | None = None
+    """The same of a slice of exact line integrals: what of the error is none of the noise."""
     note: str = ""
 
 
@@ -55,6 +60,8 @@ class Figure:
               help="also with zingers and stripes removed")  # fmt: skip
 @click.option("--noise/--no-noise", default=False, show_default=True,
               help="photon noise and stripes; the smoother a method, the less it shows of them")  # fmt: skip
+@click.option("--filter", "filter_", default="ramp", show_default=True, type=click.Choice(list(_ALGOTOM)),
+              help="reconstruction filter of all; hann is what algotom takes by default")  # fmt: skip
 @click.option("--peers/--no-peers", default=True, show_default=True, help="measure the other libraries too")
 @click.option("--sample", default=2, show_default=True, help="slices that each peer makes; the rest is told")
 @click.option("--format", "format_", default="ome-zarr", show_default=True,
@@ -70,6 +77,7 @@ def volume(
     processes: int | None,
     with_rings: bool,
     noise: bool,
+    filter_: str,
     peers: bool,
     sample: int,
     format_: str,
@@ -85,9 +93,12 @@ def volume(
     with tempfile.TemporaryDirectory(prefix="tomolive-bench-", dir=folder) as temporary:
         scan = _Scan(Path(temporary), size, rows, angles, noise=noise)
         click.echo(f"the scan is written: {scan.gigabytes:.2f} GB of uint16")
-        click.echo(f"{'work':<34}{'by':<22}{'s':>9}{'ms/slice':>10}{'ratio':>8}{'error':>9}  note")
+        click.echo(
+            f"{'work':<34}{'by':<22}{'s':>9}{'ms/slice':>10}{'ratio':>8}{'error':>9}{'exact':>9}  note"
+        )
         for corrected in [False, True] if with_rings else [False]:
-            for figure in _figures(scan, corrected, cores, memory, format_, sample if peers else 0):
+            how = _How(corrected, filter_, cores, memory, format_)
+            for figure in _figures(scan, how, sample if peers else 0):
                 figures.append(figure)
                 click.echo(_line(figure))
     if json_file:
@@ -96,9 +107,26 @@ def volume(
 
 def _line(figure: Figure) -> str:
     ratio = f"{figure.ratio:>8.1f}" if figure.ratio is not None else " " * 8
-    error = f"{figure.error:>9.4f}" if figure.error is not None else " " * 9
+    error, exact = (f"{e:>9.4f}" if e is not None else " " * 9 for e in (figure.error, figure.exact))
     times = f"{figure.seconds:>9.1f}{figure.each_ms:>10.1f}"
-    return f"{figure.work:<34}{figure.by:<22}{times}{ratio}{error}  {figure.note}"
+    return f"{figure.work:<34}{figure.by:<22}{times}{ratio}{error}{exact}  {figure.note}"
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a volume is made."""
+
+    corrected: bool
+    filter: str
+    cores: int
+    memory: int
+    format: str
+
+    @property
+    def work(self) -> str:
+        """In words."""
+        corrections = "with zingers and stripes" if self.corrected else "without"
+        return corrections if self.filter == "ramp" else f"{corrections}, {self.filter}"
 
 
 class _Scan:
@@ -117,7 +145,7 @@ class _Scan:
         rng = np.random.default_rng(0)
         self._light = (_FULL * rng.uniform(0.8, 1.0, (rows, size))).astype(np.float32)
         self._stripes = rng.normal(1, _STRIPE if noise else 0, size).astype(np.float32)
-        self._noise = float(noise)
+        self.is_noisy, self._noise = noise, float(noise)
         self.file, self.jsonl = folder / "frames.h5", folder / "run.jsonl"
         self._write(count, rng)
         self._write_documents(count)
@@ -132,6 +160,10 @@ class _Scan:
         from tomolive.bench import shepp_logan
 
         return shepp_logan.image(self.size, self.center) * (self.scale * self.paleness[row])
+
+    def exact(self, row: int) -> Floats:
+        """Return the exact line integrals of a row, (angles, size)."""
+        return self._sinogram * self.paleness[row]
 
     def _write(self, count: int, rng: np.random.Generator) -> None:
         import h5py
@@ -182,40 +214,51 @@ class _Scan:
         self.jsonl.write_text("".join(json.dumps(document) + "\n" for document in documents))
 
 
-def _figures(
-    scan: _Scan, corrected: bool, cores: int, memory: int, format_: str, sample: int
-) -> Iterator[Figure]:
-    work = "with zingers and stripes" if corrected else "without"
-    own = _own(scan, corrected, cores, memory, format_)
-    wall = own.seconds
+def _figures(scan: _Scan, how: _How, sample: int) -> Iterator[Figure]:
+    own = _own(scan, how)
     yield own
     for by, prepare in (("algotom", _algotom), ("algotom, ASTRA FBP", _astra)) if sample else ():
         try:
-            reconstruct = prepare(scan)
-            seconds, error = _peer(scan, corrected, reconstruct, sample)
+            reconstruct = prepare(scan, how.filter)
+            seconds, error = _peer(scan, how.corrected, reconstruct, sample)
+            exact = _error_of_exact(scan, reconstruct)
         except ImportError as problem:
-            yield Figure(work, by, np.nan, np.nan, note=f"not measured: {problem}")
+            yield Figure(how.work, by, np.nan, np.nan, note=f"not measured: {problem}")
             continue
-        total = seconds * scan.rows / cores
-        note = f"{sample} slices on one core, times {scan.rows / sample:.0f}, as if {cores} cores shared it"
-        yield Figure(work, by, total, 1e3 * seconds / cores, total / wall, error, note)
+        total = seconds * scan.rows / how.cores
+        note = (
+            f"{sample} slices on one core, times {scan.rows / sample:.0f}, as if {how.cores} cores shared it"
+        )
+        each_ms, ratio = 1e3 * seconds / how.cores, total / own.seconds
+        yield Figure(how.work, by, total, each_ms, ratio, error, exact, note)
 
 
-def _own(scan: _Scan, corrected: bool, cores: int, memory: int, format_: str) -> Figure:
+def _error_of_exact(scan: _Scan, reconstruct: Callable[[Floats], Floats]) -> float | None:
+    """Return the error of a slice of exact line integrals, if the scan's are not."""
+    if not scan.is_noisy:
+        return None
+    row = scan.rows // 2
+    truth = scan.truth(row)
+    return _error(_upright(reconstruct(scan.exact(row).astype(np.float32)), truth), truth)
+
+
+def _own(scan: _Scan, how: _How) -> Figure:
     from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
     from tomolive.live.volume import make_volume
     from tomolive.live.volume_documents import DocumentSource
     from tomolive.live.volume_request import VolumeRequest
+    from tomolive.recon import reconstruct
 
-    out = scan.folder / "out"
+    out, cores, memory = scan.folder / "out", how.cores, how.memory
     settings = VolumeSettings.model_validate(
-        {"folder": str(out), "memory_mb": memory, "processes": cores, "format": format_}
+        {"folder": str(out), "memory_mb": memory, "processes": cores, "format": how.format}
     )
     request = VolumeRequest(
         _UID,
         DocumentSource(file=str(scan.jsonl)),
         center=scan.center,
-        corrections=CorrectionSettings(zingers=corrected, rings="sorting" if corrected else "none"),
+        filter=how.filter,
+        corrections=CorrectionSettings(zingers=how.corrected, rings="sorting" if how.corrected else "none"),
         volume=settings,
         files=FilesSettings(roots=(str(scan.folder),)),
     )
@@ -234,8 +277,12 @@ def _own(scan: _Scan, corrected: bool, cores: int, memory: int, format_: str) ->
         f"processor {processor:.1f} s; peak {result.peak_mb:.0f} of {memory} MB"
     )
     shutil.rmtree(out)
-    work = "with zingers and stripes" if corrected else "without"
-    return Figure(work, "tomolive", took["wall"], 1e3 * took["wall"] / scan.rows, 1.0, error, note)
+    exact = _error_of_exact(
+        scan,
+        lambda sinogram: reconstruct(sinogram[np.newaxis], scan.radians, scan.center, filter=how.filter)[0],
+    )
+    each_ms = 1e3 * took["wall"] / scan.rows
+    return Figure(how.work, "tomolive", took["wall"], each_ms, 1.0, error, exact, note)
 
 
 def _processor_s() -> float:
@@ -310,14 +357,14 @@ def _upright(picture: Floats, truth: Floats) -> Floats:
     return min(turned, key=lambda p: _error(p, truth))
 
 
-def _algotom(scan: _Scan) -> Callable[[Floats], Floats]:
+def _algotom(scan: _Scan, filter_: str) -> Callable[[Floats], Floats]:
     from algotom.rec.reconstruction import fbp_reconstruction
 
-    ramp: Any = None  # algotom's own name for its plain ramp
+    window: Any = _ALGOTOM[filter_]
     return lambda sinogram: fbp_reconstruction(
-        sinogram, scan.center, angles=scan.radians, filter_name=ramp, apply_log=False, gpu=False, ncore=1
+        sinogram, scan.center, angles=scan.radians, filter_name=window, apply_log=False, gpu=False, ncore=1
     )
 
 
-def _astra(scan: _Scan) -> Callable[[Floats], Floats]:
-    return astra_fbp(scan.size, scan.radians)
+def _astra(scan: _Scan, filter_: str) -> Callable[[Floats], Floats]:
+    return astra_fbp(scan.size, scan.radians, _ASTRA[filter_])
