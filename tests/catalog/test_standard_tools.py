@@ -210,6 +210,16 @@ def test_a_key_that_is_refused(stored: Stored) -> None:
     gc.collect()  # Tiled's client leaves its socket to the collector when it is refused
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_key_that_is_left_out(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key it is said that one is wanted, and where it goes."""
+    for name in ("TILED_API_KEY", "TILED_SINGLE_USER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CatalogError, match=r"wants a key; give it as \?api_key= or TILED_API_KEY"):
+        open_run(stored.uri.partition("?")[0])
+    gc.collect()  # Tiled's client leaves its socket to the collector when it is refused
+
+
 def test_nobody_at_the_address(free_port: int) -> None:
     """An address where nothing listens is said at once."""
     with pytest.raises(CatalogError, match="does not answer"):

@@ -26,14 +26,20 @@ def open_catalog(uri: str, api_key: str | None = None) -> Any:
     CatalogUnavailableError
         if nobody answers there.
     CatalogError
-        if the key is refused, or it is no address of a catalog.
+        if the key is refused or left out, or it is no address of a catalog.
     """
     from tiled.client import from_uri
 
     with tiled_errors(uri):
         # Tiled's client tries for most of a minute before it says that nobody is there.
         httpx.get(uri, timeout=_PATIENCE_S, follow_redirects=True)
-        return from_uri(uri, api_key=api_key)
+        try:
+            return from_uri(uri, api_key=api_key)
+        except RuntimeError as error:
+            if "requires API key" not in str(error):
+                raise
+            where = f"the catalog at {_without_key(uri)}"
+            raise CatalogError(f"{where} wants a key; give it as ?api_key= or TILED_API_KEY") from error
 
 
 def open_run(uri: str, uid: str | int = -1) -> Any:

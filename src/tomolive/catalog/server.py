@@ -307,7 +307,10 @@ def _lock(directory: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise CatalogError(f"another process serves the catalog in {directory}; end it first") from None
+        raise CatalogError(
+            f"another process serves the catalog in {directory}: open it at the address that it printed, "
+            "or end it (a demo or a replay: Ctrl-C) and try again"
+        ) from None
     return lock
 
 

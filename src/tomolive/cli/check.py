@@ -38,7 +38,8 @@ def _check_settings(file: Path, *, look: bool) -> None:
     for found in check_settings(file, look=look):
         counts[found.level] += 1
         click.echo(found)
-    click.echo(f"{counts['mistake']} mistakes, {counts['warning']} warnings")
+    told = [f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}" for level in ("mistake", "warning")]
+    click.echo(", ".join(told))
     sys.exit(1 if counts["mistake"] else 0)
 
 
