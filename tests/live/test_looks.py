@@ -7,6 +7,7 @@ import pytest
 
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls, Wish
+from tomolive.live.looks import MOST_SINOGRAMS, Looks
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
 from tomolive.recon import normalize, reconstruct, reconstruct_plane
@@ -301,3 +302,16 @@ def test_a_plane_left_a_moment_ago_is_not_drawn_again(page, scan_of):
     final = live.run(*scan.whole(), live.look("xy@1"), live.look("xy@3"), live.wish(center=20.0)).pictures
     assert final["xy@3"].of.center == 20.0
     assert "xy@1" not in final
+
+
+def test_so_many_sinograms_are_kept_and_no_more(monkeypatch):
+    """Whoever looks at every row of a detector does not fill the memory; the newest ones are drawn."""
+    monkeypatch.setattr("tomolive.live.looks.KEPT_S", 1e9)
+    looks = Looks()
+    for first in (0, 30):
+        looks.update([f"sinogram@{row}" for row in range(first, first + 20)], (64, 8, 8))
+        time.sleep(0.001)  # the clock must have gone on
+    rows = looks.rows()
+    assert len(rows) == MOST_SINOGRAMS
+    assert set(range(30, 50)) < set(rows.values())
+    assert looks.notes((64, 8, 8)) == ["24 sinograms are drawn at once; 16 older ones are not"]

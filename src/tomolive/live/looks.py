@@ -13,6 +13,8 @@ from tomolive.live.planes import Place, check_place
 from tomolive.live.snapshot import parse_key
 
 MOST_GROWING = 12
+MOST_SINOGRAMS = 24
+"""Each takes the memory of a row of all projections, and is corrected with each projection."""
 KEPT_S = 4.0
 """Seconds that a plane grows on after the last look at it."""
 _PLANES = ("xy", "xz", "yz", "oblique")
@@ -61,17 +63,25 @@ class Looks:
         """Return what the user should know, in plain sentences."""
         beyond = len(self.on_demand(volume))
         words = f"{MOST_GROWING} planes grow with each projection; {beyond} more are drawn anew now and then"
-        return [words] if beyond else []
+        hidden = len(self._sinograms()) - MOST_SINOGRAMS
+        more = f"{MOST_SINOGRAMS} sinograms are drawn at once; {hidden} older ones are not"
+        return [words] * (beyond > 0) + [more] * (hidden > 0)
 
     def rows(self) -> Mapping[str, int]:
-        """Return the sinograms that are looked at, by the row that they are of."""
-        parsed = ((key, *parse_key(key)) for key in self._seen)
-        return {key: int(at[0]) for key, plane, at in parsed if plane == "sinogram"}
+        """Return the newest sinograms that are looked at, by the row that they are of."""
+        return dict(self._sinograms()[:MOST_SINOGRAMS])
 
-    def _by_age(self, volume: tuple[int, int, int]) -> list[tuple[str, Place]]:
+    def _sinograms(self) -> list[tuple[str, int]]:
+        parsed = ((key, *parse_key(key)) for key in self._keys())
+        return [(key, int(at[0])) for key, plane, at in parsed if plane == "sinogram"]
+
+    def _keys(self) -> list[str]:
         # who is looked at now, before those that only linger; then the newest first
         order = sorted(self._seen.items(), key=lambda item: (item[1].last, item[1].since), reverse=True)
-        places = ((key, place_of(key, volume)) for key, _ in order)
+        return [key for key, _ in order]
+
+    def _by_age(self, volume: tuple[int, int, int]) -> list[tuple[str, Place]]:
+        places = ((key, place_of(key, volume)) for key in self._keys())
         return [(key, place) for key, place in places if place is not None and place[0] in _PLANES]
 
 
