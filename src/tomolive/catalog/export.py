@@ -232,7 +232,7 @@ def _readme(runs: Runs, exported: Exported, *, links: bool) -> str:
         "```python",
         "from tomolive.catalog.exported import open_export",
         'run = open_export(".")',
-        "print(run.start, list(run))",
+        "print(run, list(run))",
         "```",
         "",
         "`run` is Tiled's client of the run, as with a catalog: `run[STREAM][KEY].read()` gives an array.",
