@@ -118,6 +118,10 @@ def test_a_centre_change_can_make_a_half_acquisition():
     assert slices.slices()["xy"].shape == (COLUMNS, COLUMNS)
     slices.restart(center=22.0, corrections=CorrectionSettings(half_acquisition=True))
     assert slices.volume_shape[1] == 2 * COLUMNS - 1 - 2 * 22
+    # about a column of 1.5 when four are averaged
+    slices.restart(center=7.5, corrections=CorrectionSettings(half_acquisition=True, binning=4))
+    assert slices.volume_shape[1] == COLUMNS // 4
+    assert "No half acquisition can be made of it" in slices.notes[-1]
     slices.restart(center=31.5, corrections=CorrectionSettings())
     assert slices.slices()["xy"].shape == (COLUMNS, COLUMNS)
 

@@ -179,6 +179,8 @@ def test_half_acquisition_can_be_said(recorded_scan, tmp_path):
         corrections = half.get(said, CorrectionSettings())
         request = request_of(scan, tmp_path / "out", center=center, corrections=corrections)
         assert make_volume(request).about["parameters"]["shape"] == [16, width, width]
+    alone = request_of(scan, tmp_path / "out", center=2.0, corrections=half[True])
+    assert "No half acquisition can be made of it" in make_volume(alone).about["notes"][-1]
 
 
 def test_half_acquisition_is_widened(recorded_scan, tmp_path):

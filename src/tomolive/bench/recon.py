@@ -45,7 +45,7 @@ def recon(
     together = f"{threads} cores" if threads > 1 else ""
     click.echo(f"milliseconds, best of {rounds}; ratio: to the first line of the work, on one core")
     click.echo(
-        f"{'work':<38}{'by':<30}{'1 core':>10}{together:>10}{'ratio':>8}{'error':>9}  {'must':<17}{'':<7}note"
+        f"{'work':<38}{'by':<30}{'1 core':>10}{together:>10}{'ratio':>8}{'error':>9}  {'must':<19}{'':<7}note"
     )
     figures = []
     for figure in _figures(sizes, threads, rounds, peers, parts or PARTS):
@@ -63,7 +63,7 @@ def _line(figure: Figure) -> str:
     )  # fmt: skip
     told = "".join(" " * width if n is None else f"{n:>{width}.{places}f}" for n, width, places in numbers)
     met = {None: "", True: "met", False: "MISSED"}[figure.met]
-    return f"{figure.work:<38}{figure.by:<30}{told}  {figure.must:<17}{met:<7}{figure.note}".rstrip()
+    return f"{figure.work:<38}{figure.by:<30}{told}  {figure.must:<19}{met:<7}{figure.note}".rstrip()
 
 
 def _figures(

@@ -26,7 +26,7 @@ from tomolive.live.references import averaged
 from tomolive.live.result_planes import ResultPlanes
 from tomolive.recon.filters import check_filter
 from tomolive.recon.flat_field import AnyField
-from tomolive.recon.half_acquisition import is_half_acquisition
+from tomolive.recon.half_acquisition import NO_OVERLAP, is_half_acquisition
 from tomolive.recon.slices import check_center
 
 Counts = npt.NDArray[np.generic]
@@ -410,6 +410,8 @@ class SliceAccumulator:
             notes.append(
                 "A half acquisition: what half a turn does not see of the sample is seen by the other half."
             )
+        elif self.corrections.half_acquisition and self._projections.ready:
+            notes.append(NO_OVERLAP)
         if self.corrections.rings != "none":
             striped = self._drawing.striped
             late = f", not yet from the newest {striped} projections" if striped else ""
@@ -458,7 +460,8 @@ class SliceAccumulator:
             return None
         turned = float(np.degrees(np.ptp(self._angles))) if self._angles.size else 0.0
         turn, said = max(self._turn or 0.0, turned), corrections.half_acquisition
-        return self.center if is_half_acquisition(self.center, self._columns, turn, said) else None
+        wide = is_half_acquisition(self.center, self._columns, turn, said, binning=corrections.binning)
+        return self.center if wide else None
 
     # -- drawing ---------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from tomolive.live.volume_request import VolumeRequest
 from tomolive.live.volume_rows import RowLayout, RowStore
 from tomolive.live.volume_source import ScanArrays, StoredProjections
 from tomolive.recon.binning import binned_place
-from tomolive.recon.half_acquisition import is_half_acquisition, widen
+from tomolive.recon.half_acquisition import NO_OVERLAP, is_half_acquisition, widen
 from tomolive.recon.slices import check_center
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,10 @@ class Preparation:
         place = binned_place(center, request.corrections.binning)
         # decided on the detector, as the live slices are, then widened among the binned columns
         turn = max(rows.scan.turn or 0.0, float(np.degrees(np.ptp(arrays.angles))))
-        widened = is_half_acquisition(center, rows.shape[1], turn, request.corrections.half_acquisition)
+        asked, binning = request.corrections.half_acquisition, request.corrections.binning
+        widened = is_half_acquisition(center, rows.shape[1], turn, asked, binning=binning)
+        if asked and not widened:
+            rows.notes.append(NO_OVERLAP)
         columns = layout.columns
         if widened:
             columns = widen(np.zeros((1, columns), np.float32), place)[0].shape[1]
