@@ -335,3 +335,22 @@ def test_flats_after_projections_whose_images_are_late(scans, reader):
     out = scans.feed(reader, run.datum("flats", "camera", 2, 4), run.images("flats", "camera", 0, 4))
     found = [(batch.first, len(batch.array), batch.after) for batch in batches(out, "flat")]
     assert found == [(0, 2, 0), (2, 2, 8)]
+
+
+def test_numbers_in_a_file_that_are_none(scans, reader):
+    """A scan whose angles are text is given up with a sentence; nothing is raised."""
+    run, opening = fly(scans)
+    out = scans.feed(
+        reader, *opening, *announced(run, 0, 2), run.frames("projections", "angle", 0, ["a", "b"])
+    )
+    assert "of 'angle' is not understood: ValueError" in notes(out)
+    assert reader.scan(run.uid).state == "failed"
+
+
+def test_more_frames_to_an_event_than_any_scan_has(scans, reader):
+    """A document cannot make the process allocate an angle for each of them."""
+    run = scans.Run(plan_name="tomo_scan")
+    image = ([10**10, *scans.shape], "", True)
+    out = scans.feed(reader, run.start, run.descriptor("primary", camera=image, theta=scans.scalar))
+    out = scans.feed(reader, run.event("primary", 1, theta=0.0))
+    assert "that cannot be right" in notes(out)

@@ -91,7 +91,7 @@ class ScanReader:
             return getattr(self, f"_{name}")(scan, doc)
         except ScanError as error:
             return scan.fail(str(error))
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             log.exception("a %s document of run %s", name, scan.run_uid)
             return scan.fail(f"a {name} document is not understood: {type(error).__name__}: {error}")
 
@@ -113,6 +113,10 @@ class ScanReader:
             return self._paired(scan, stream)
         except ScanError as error:
             return scan.fail(str(error))
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            log.exception("data of %r of run %s", frames.data_key, scan.run_uid)
+            why = f"{type(error).__name__}: {error}"
+            return scan.fail(f"what the files hold of {frames.data_key!r} is not understood: {why}")
 
     def missing(self, missing: MissingFrames) -> list[Output]:
         """Take word of announced frames that no file holds."""
@@ -174,7 +178,7 @@ class ScanReader:
                     Note(doc["uid"], f"{plan}: no tomography scan by any rule; left alone", problem=False)
                 ]
             scan = Scan(doc, rules)
-        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             log.exception("the start document of run %s", doc["uid"])
             why = f"{type(error).__name__}: {error}"
             return [Note(doc["uid"], f"its start document is not understood, and it is left alone: {why}")]

@@ -167,9 +167,13 @@ class ImageStream:
         """Add what ``column`` says of the frames from event ``first // column.per_event`` on."""
         numbers = np.asarray(values, dtype=np.float64).reshape(-1)
         repeat = max(1, self.per_event // column.per_event)
-        first, numbers = first * repeat, np.repeat(numbers, repeat)
-        if first + len(numbers) > MOST_FRAMES:
-            raise ScanError(f"{column.data_key!r} of stream {self.name!r} has a number for frame {first}")
+        first *= repeat
+        if first + len(numbers) * repeat > MOST_FRAMES:
+            raise ScanError(
+                f"{column.data_key!r} of stream {self.name!r} has numbers from frame {first} on, "
+                f"{repeat} frames for each: that cannot be right"
+            )
+        numbers = np.repeat(numbers, repeat)
         if column.meaning == "time":
             self.add_times(first, numbers + column.since)
         elif column.meaning == "angle":
