@@ -87,6 +87,22 @@ def test_nothing_overflows(page_server: Any, open_page: Any, scan: Any, size: tu
     assert cut == []
 
 
+def test_all_settings_fit_on_a_laptop(
+    page_server: Any, open_page: Any, scan: Any, beamline: Any, wait: Callable[..., Any]
+) -> None:
+    """At 1280 x 720 nothing scrolls, even with Paganin's fields open while a volume is made."""
+    beamline(94).hold.set()
+    page = open_page(page_server.url)
+    page.wait_for_selector("body[data-empty=false]")
+    page.check("#paganin")
+    page.get_by_role("button", name="Reconstruct the volume").click()
+    page.get_by_role("button", name="Cancel").wait_for()
+    wait(lambda: scan.status.corrections.paganin, "Paganin")
+    page.locator("#corrections-source", has_text="changed by").wait_for()
+    high, room = page.evaluate("(e => [e.scrollHeight, e.clientHeight])(document.querySelector('aside'))")
+    assert high <= room
+
+
 def test_keyboard_reaches_every_control(page_server: Any, open_page: Any, scan: Any) -> None:
     """Tab goes through all controls, and each shows that it has the focus."""
     scan.publish(94)

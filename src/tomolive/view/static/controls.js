@@ -5,6 +5,8 @@ import { number } from "./units.js";
 const TRUST_MS = 4000;
 const SLIDE = 10;
 const MOST_OFTEN_MS = 60;
+/** What someone who has never set a centre should make of where this one comes from. */
+const SOURCES = { given: "given at the start: compare candidates", provisional: "provisional, until it can be estimated" };
 
 export class CenterControl {
   /**
@@ -88,7 +90,7 @@ export class CenterControl {
   }
 
   say() {
-    const source = this.subject?.center_source || "not known yet";
+    const source = SOURCES[this.subject?.center_source] ?? (this.subject?.center_source || "not known yet");
     this.shared.say(this.line, "centre", this.asked ? `pending: asked for ${this.asked.words} …` : source);
   }
 }

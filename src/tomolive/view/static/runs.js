@@ -130,8 +130,8 @@ export class Runs {
       link.download = `${run.folder}-${file}`;
       return link;
     }));
-    const live = run.from === "running" ? "api/slices/xy.tif" : `${base}/xy.tif`;
-    this.code.textContent = run.picture || run.from === "running" ? pythonFor("xy", new URL(live, location.href)) : "";
+    const slice = run.from === "running" ? "api/slices/xy.tif" : run.picture ? `${base}/xy.tif` : run.volume ? this.volume.address("tif") : "";
+    this.code.textContent = slice && pythonFor("xy", new URL(slice, location.href));
   }
 
   /** Show the slices that a run left. */
