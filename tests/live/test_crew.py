@@ -20,7 +20,7 @@ import tifffile
 
 from tomolive import Publisher
 from tomolive.config import CorrectionSettings, LiveSettings
-from tomolive.errors import ScanError
+from tomolive.errors import AddressError, ScanError
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import DaskEngine, Engine, LocalEngine
@@ -395,57 +395,104 @@ def test_tiles_that_leave_a_gap_or_have_no_camera_are_refused() -> None:
         tiles_of(start, rules, {})
 
 
+MORTAL = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""Has the kernel end a program when the one that started it ends, however that ends (PR_SET_PDEATHSIG)."""
+
+
+class Cluster:
+    """A Dask scheduler and workers, real processes that end with the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._file = folder, folder / "scheduler.json"
+        self._all: list[subprocess.Popen] = []
+        self.workers: list[subprocess.Popen] = []
+        self.scheduler = self.start_scheduler(0)
+        deadline = time.monotonic() + 60
+        while not self._file.exists() or not self._file.read_text().strip():
+            assert time.monotonic() < deadline, (folder / "dask.log").read_text()
+            time.sleep(0.05)
+        self.address: str = json.loads(self._file.read_text())["address"]
+
+    def start_scheduler(self, port: int) -> subprocess.Popen:
+        """Start the scheduler, or another one in its place."""
+        where = ["--host", "127.0.0.1", "--port", str(port), "--scheduler-file", str(self._file)]
+        self.scheduler = self._start("scheduler", *where)
+        return self.scheduler
+
+    def start_worker(self) -> None:
+        """Start a worker more."""
+        about = ["--no-nanny", "--nthreads", "2", "--local-directory", str(self._folder / "dask")]
+        self.workers.append(self._start("worker", self.address, *about))
+
+    def close(self) -> None:
+        """End all of them."""
+        for process in self._all:
+            process.kill()
+            process.wait()
+
+    def _start(self, what: str, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--no-dashboard"]
+        with (self._folder / "dask.log").open("ab") as log:
+            self._all.append(
+                subprocess.Popen([sys.executable, "-c", MORTAL, *command], stdout=log, stderr=log)
+            )
+        return self._all[-1]
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """A Dask scheduler and two workers, real processes; yield the address and the workers."""
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A Dask cluster of two workers."""
     pytest.importorskip("distributed", reason="Dask distributed is an extra")
-    file = tmp_path / "scheduler.json"
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    scheduler = subprocess.Popen([*dask, "--host", "127.0.0.1", "--scheduler-file", str(file)], **quiet)
-    worker = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        "--scheduler-file",
-        str(file),
-        "--no-nanny",
-    ]
-    worker += ["--nthreads", "2", "--no-dashboard", "--local-directory", str(tmp_path / "dask")]
-    workers = [subprocess.Popen(worker, **quiet) for _ in range(2)]
-    deadline = time.monotonic() + 60
-    while not file.exists() or not file.read_text().strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield json.loads(file.read_text())["address"], workers
-    for process in (*workers, scheduler):
-        process.kill()
-        process.wait()
+    with contextlib.closing(Cluster(tmp_path)) as cluster:
+        cluster.start_worker()
+        cluster.start_worker()
+        yield cluster
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_two_dask_workers_of_which_one_is_killed(
-    scan: TwoCameras, hub: str, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen]]
+def test_two_dask_workers_of_which_one_is_killed_and_then_the_scheduler(
+    scan: TwoCameras, hub: str, tmp_path: Path, cluster: Cluster
 ) -> None:
-    """A scan of two cameras over two workers, one killed on the way, ends right."""
-    address, workers = cluster
-    engine = DaskEngine(address, size=2)
+    """A scan of two cameras ends right, one worker killed on the way; so does a change after a restart."""
+    engine = DaskEngine(cluster.address, size=2)
     crew = _crew(scan, hub, tmp_path / "data", engine)
+
+    def pids() -> set[str]:
+        return {worker.name.split()[0].rpartition(":")[2] for worker in crew.workers}
+
     try:
         scan.project(20)
         _until(crew, lambda: _received(crew) == {20}, "half way")
-        doing = {worker.name.split()[0].rpartition(":")[2] for worker in crew.workers}
-        assert doing == {str(process.pid) for process in workers}
-        workers[0].kill()
-        workers[0].wait()
+        assert pids() == {str(process.pid) for process in cluster.workers}
+        cluster.workers[0].kill()
+        cluster.workers[0].wait()
         scan.project(20)
         scan.end()
         _until(crew, lambda: crew.is_done, "the end")
         assert crew.replaced
-        assert {worker.name.split()[0].rpartition(":")[2] for worker in crew.workers} == {str(workers[1].pid)}
+        assert pids() == {str(cluster.workers[1].pid)}
+        _assert_right(crew, scan)
+
+        for process in (cluster.scheduler, cluster.workers[1]):
+            process.kill()
+            process.wait()
+        _until(crew, lambda: f"at {cluster.address} does not answer" in crew.trouble, "the trouble")
+        assert _received(crew) == {40}
+        crew.teams["side"].change(Wish("someone", filter="hann"))
+        cluster.start_scheduler(int(cluster.address.rpartition(":")[2]))
+        cluster.start_worker()
+        _until(crew, lambda: crew.is_done, "the change")
+        assert pids() == {str(cluster.workers[2].pid)}
         _assert_right(crew, scan)
     finally:
         engine.close()
+
+
+def test_a_cluster_that_is_not_there_is_named_with_what_to_do() -> None:
+    """The address, and the commands that start a scheduler and a worker."""
+    pytest.importorskip("distributed", reason="Dask distributed is an extra")
+    with pytest.raises(AddressError, match=r"127\.0\.0\.1:1 .*`dask scheduler`.*`dask worker tcp://127"):
+        DaskEngine("tcp://127.0.0.1:1", timeout=0.2)
 
 
 def test_the_page_is_told_and_results_are_written(

@@ -14,8 +14,8 @@ import event_model
 import numpy as np
 import pytest
 
-from tomolive.config import CorrectionSettings, LiveSettings
-from tomolive.errors import ReconstructionError
+from tomolive.config import CorrectionSettings, LiveSettings, VolumeSettings
+from tomolive.errors import ReconstructionError, SettingsError
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew import inputs
 from tomolive.live.crew import share as sharing
@@ -25,8 +25,11 @@ from tomolive.live.crew.follow import CrewReconstruction
 from tomolive.live.crew.post import Post
 from tomolive.live.crew.share import Orders, Report, Share, Source, Work, advance
 from tomolive.live.crew.team import Team, check_corrections, taken
+from tomolive.live.orders import Orders as VolumeOrders
 from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.volume_documents import DocumentSource
+from tomolive.live.volume_request import VolumeRequest
 
 SHAPE = (16, 20)
 PAGANIN = {"energy_kev": 25, "distance_m": 0.1, "pixel_size_um": 1, "delta_beta": 100}
@@ -408,11 +411,13 @@ def follow(tmp_path, monkeypatch):
     monkeypatch.setattr("tomolive.live.crew.crew._ASK_EVERY_S", -1.0)
     monkeypatch.setattr("tomolive.live.crew.follow._PAUSE_S", 0.0)
 
-    def follow(engine: Troupe, documents: list[tuple[str, dict[str, Any]]], last: str) -> dict[str, Any]:
+    def follow(
+        engine: Troupe, documents: list[tuple[str, dict[str, Any]]], last: str, **more: Any
+    ) -> dict[str, Any]:
         stage: Any = Stage(documents)
         crew = CrewReconstruction(
             stage, Source("tcp://127.0.0.1:1"), engine, SnapshotStore(), Controls(),
-            results=tmp_path, settings=LiveSettings(center=9.5),
+            results=tmp_path, settings=LiveSettings(center=9.5), **more,
         )  # fmt: skip
         thread = threading.Thread(target=crew.run)
         thread.start()
@@ -460,6 +465,40 @@ def test_a_scan_that_was_broken_off_holds_up_none(follow):
 
     summaries = follow(Blind(lambda place, _: _report(place)), [*documents[:-1], *more], second)
     assert {uid: one["frames"]["received"] for uid, one in summaries.items()} == {first: 0, second: 40}
+
+
+def test_a_volume_is_ordered_when_the_scan_is_final(follow):
+    """With the centre and the filter of the crew, once its results are written."""
+    uid, documents = _scan_documents()
+    started: list[VolumeRequest] = []
+
+    class Runner:
+        start = started.append
+
+        def poll(self) -> None:
+            return None
+
+        def close(self) -> None:
+            pass
+
+    def request(run_uid: str) -> VolumeRequest:
+        return VolumeRequest(run_uid, DocumentSource(hub="tcp://127.0.0.1:1"), volume=VolumeSettings())
+
+    runner: Any = Runner()
+    orders = VolumeOrders(runner, request, VolumeSettings(automatic=True))
+    engine = Troupe(lambda place, orders: _report(place, center=orders.center))
+    follow(engine, documents, uid, orders=orders)
+    assert [(one.run_uid, one.center, one.filter) for one in started] == [(uid, 9.5, "ramp")]
+
+
+def test_analyses_of_slices_are_refused(tmp_path):
+    """At the start, instead of never being run: workers have parts of slices."""
+    settings = LiveSettings(analysis=("bubbles:count",))
+    with pytest.raises(SettingsError, match=r"live\.analysis.*without --workers"):
+        CrewReconstruction(
+            Stage([]), Source("tcp://127.0.0.1:1"), Troupe(lambda place, _: _report(place)), SnapshotStore(),
+            Controls(), results=tmp_path, settings=settings,
+        )  # fmt: skip
 
 
 def test_a_share_waits_for_the_flats_of_an_earlier_run(monkeypatch):

@@ -110,7 +110,7 @@ def live(
     source = dispatcher(start=start)
     publisher = _publisher(settings, folder) if publish_results else None
     about_scans: dict[str, Any] = {"results": folder, "settings": settings.live, "rules": rules}
-    about_scans["publish"] = publisher
+    about_scans |= {"publish": publisher, "orders": _orders(settings, rule_files)}
     if workers or dask:
         from tomolive.live.crew.engines import DaskEngine, LocalEngine
         from tomolive.live.crew.follow import CrewReconstruction
@@ -128,7 +128,6 @@ def live(
         )
         worker = CrewReconstruction(source, where, engine, store, controls, **about_scans)
     else:
-        about_scans["orders"] = _orders(settings, rule_files)
         worker = LiveReconstruction(
             source, store, controls, earlier=lambda uid: dispatcher(start=uid), **about_scans
         )

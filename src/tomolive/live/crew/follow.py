@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tomolive import metrics
 from tomolive.config import LiveSettings
-from tomolive.errors import ReconstructionError, ScanError, TomoliveError
+from tomolive.errors import ReconstructionError, ScanError, SettingsError, TomoliveError
 from tomolive.files.announcements import axes_of
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
@@ -19,6 +19,7 @@ from tomolive.live.crew.fields import Field, fields_of, tiles_of
 from tomolive.live.crew.share import Source
 from tomolive.live.crew.team import Team
 from tomolive.live.looks import Looks
+from tomolive.live.orders import Orders
 from tomolive.live.output import folder_of
 from tomolive.live.publication import Publication
 from tomolive.live.result_documents import Emit
@@ -51,9 +52,15 @@ class CrewReconstruction:
         what each worker connects with.
     engine
         who the workers are.
-    store, controls, results, settings, rules, publish
+    store, controls, results, settings, rules, publish, orders
         see `tomolive.live.worker.LiveReconstruction`. The results of the first field lie in the folder of
-        the run, those of another one in a folder of that field's name.
+        the run, those of another one in a folder of that field's name. Volumes are made of the first field,
+        if one camera sees it.
+
+    Raises
+    ------
+    SettingsError
+        if there are analyses of the user's own: they need a reconstruction by one process.
     """
 
     def __init__(
@@ -68,7 +75,14 @@ class CrewReconstruction:
         settings: LiveSettings,
         rules: Sequence[Rules] = (),
         publish: Emit | None = None,
+        orders: Orders | None = None,
     ) -> None:
+        if settings.analysis:
+            raise SettingsError(
+                "live.analysis: workers have parts of slices, which no analysis could use; leave it out, or "
+                "reconstruct without --workers and --dask"
+            )
+        self._orders = orders
         self._dispatcher, self._source, self._engine = dispatcher, source, engine
         self._wishes = Wishes(controls, settings)
         self._looks, self._publication = Looks(), Publication(store)
@@ -95,8 +109,12 @@ class CrewReconstruction:
         try:
             self._dispatcher.start()
         finally:
+            if self._orders:
+                self._orders.take_no_more()
             self._write_rest()
             self._engine.close()
+            if self._orders:
+                self._orders.close()
 
     def stop(self) -> None:
         """End :meth:`run` soon; any thread may call this."""
@@ -106,6 +124,7 @@ class CrewReconstruction:
     # -- documents ------------------------------------------------------------------------------------------
 
     def _document(self, name: str, doc: dict[str, Any]) -> None:
+        announced = self._announced
         self._reader.document(name, doc)
         if name == "start" and (scan := self._reader.scan(doc["uid"])):
             self._await_end()
@@ -119,8 +138,14 @@ class CrewReconstruction:
             Results(self._folder, self._emit).write(self._watched[""])
         for watched in self._watched.values():
             watched.heard = time.monotonic()
+            if self._announced > announced:
+                watched.announced = watched.heard
         self._publication.retell = True
         self._tick()
+
+    @property
+    def _announced(self) -> int:
+        return len(self._scan.announced) if self._scan else 0
 
     def _await_end(self) -> None:
         """Let the scan at hand come to its end before another one begins.
@@ -178,6 +203,8 @@ class CrewReconstruction:
             if self._trouble:
                 log.error("%s", self._trouble)
         granted = self._wishes.grant(self._grant)
+        if self._orders and self._orders.poll():
+            self._publication.retell = True
         looked = self._wishes.looked_at - self._looked
         if granted or looked or self._publication.is_due:
             self._publish()
@@ -221,11 +248,13 @@ class CrewReconstruction:
     def _change(self, wish: Wish, watched: Watched) -> None:
         if wish.run_uid and wish.run_uid != watched.scan.run_uid:
             raise ScanError(f"run {wish.run_uid[:8]} is as it was: its projections are no longer held")
-        if wish.candidates is not None or wish.volume is not None:
+        if wish.candidates is not None:
             raise ScanError(
-                f"workers do not make the {wish.about}: `tomolive reconstruct` does, or one process"
+                "workers do not draw candidates; try centres with the slider, or with one process"
             )
         team = self._team(self._shown)
+        if wish.volume is not None:
+            self._order(wish.volume, watched, team.field)
         # filter and corrections are those of all fields
         common = Wish(wish.who, filter=wish.filter, corrections=wish.corrections)
         for other in self._team_names() if common.redraws else ():
@@ -236,6 +265,21 @@ class CrewReconstruction:
         self._wishes.keep_for_later(wish)
         if wish.redraws or wish.plane:
             self._put_off(self._shown)
+
+    def _order(self, volume: str, watched: Watched, field: Field) -> None:
+        if self._orders is None:
+            raise ScanError("full volumes are not made here")
+        if volume == "cancel":
+            self._orders.cancel(watched.scan.run_uid)
+        elif self._has_volume(field.name):
+            self._orders.start(watched)
+        else:
+            first = next(iter(self._watched.values())).scan.camera
+            raise ScanError(f"no volume is made of {field.name}: volumes are of one camera, {first!r}")
+
+    def _has_volume(self, name: str) -> bool:
+        """Whether a volume of the run is one of this field."""
+        return name == next(iter(self._watched)) and not self._team(name).field.is_joined
 
     def _team_names(self) -> list[str]:
         return list(self._crew.teams) if self._crew else []
@@ -258,6 +302,8 @@ class CrewReconstruction:
         status = status_of(watched, self._wishes.settings, _SILENCE_S, more)
         if crew:
             status = replace(status, workers=crew.workers, cameras=tuple(crew.teams), camera=self._shown)
+        if self._orders:
+            status = replace(status, volume=self._orders.progress)
         self._publication.publish(status)
         self._wishes.shown()
 
@@ -280,10 +326,14 @@ class CrewReconstruction:
         if not watched.scan.takes_projections:
             return
         if not watched.ended:
+            if watched.announced is not None and self._team(name).is_done:
+                watched.to_final = time.monotonic() - watched.announced
             watched.scan.closed = watched.ended = True
             outcome = "failed" if watched.scan.failure else watched.scan.outcome
             metrics.LIVE_SCANS.labels(outcome=outcome).inc()
             metrics.LIVE_MISSING.inc(len(watched.scan.missing))
         folder = self._folder if name == first else folder_of(self._folder, name)
         Results(folder, self._emit).write(watched)
+        if self._orders and self._has_volume(name):
+            self._orders.scan_ended(watched)
         self._publish()
