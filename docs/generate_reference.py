@@ -62,7 +62,8 @@ def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str]]
     for key, field in section.model_fields.items():
         below = _section_in(field)
         if field.description:
-            default = "" if field.is_required() or below else f"`{field.default!r}`"
+            told = field.is_required() or field.default_factory or below
+            default = "" if told else f"`{field.default!r}`"
             yield f"`{prefix}{key}`", field.description.replace("|", "\\|"), default
         if below:
             yield from _rows(below, f"{prefix}{key}.")

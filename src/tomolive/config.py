@@ -151,6 +151,15 @@ class TileSettings(Section):
     column: int = Field(default=0, ge=-1_000_000, le=1_000_000, description="of their first column")
 
 
+def _two_fifths_of_the_memory() -> int:
+    """Return megabytes; a container's limit counts, where there is one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(text))
+    return max(1, int(0.4 * memory / 2**20))
+
+
 class LiveSettings(Section):
     """The live reconstruction."""
 
@@ -161,9 +170,11 @@ class LiveSettings(Section):
     results: str = Field(default="tomolive-results", description="folder for slices and summaries")
     threads: int = Field(default=2, ge=1, description="threads of the reconstruction kernels")
     memory_mb: int = Field(
-        default=2048,
+        default_factory=_two_fifths_of_the_memory,
         gt=0,
-        description="megabytes for the projections of one scan; the rest lies in a temporary file",
+        description="megabytes for the projections of one scan: a third for counts, the rest of which lies "
+        "in a temporary file, and two for filtered ones, which are made again where they do not fit; "
+        "default: two fifths of the machine's memory",
     )
     spill: str | None = Field(
         default=None,

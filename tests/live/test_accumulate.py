@@ -277,6 +277,26 @@ def test_without_any_references_the_end_assumes_them(scan):
     assert any("flats" in note for note in slices.notes)
 
 
+@pytest.mark.parametrize("room", ["none", "for some", "none to spare"])
+def test_what_cannot_be_kept_filtered_is_filtered_again(scan, monkeypatch, room):
+    """Planes elsewhere, and about another centre, are those of reconstruct(), whatever fits the memory."""
+    piece = 16 * (COLUMNS + 3) * ROWS * 4 / 2**20
+    kept = {"none": 0, "for some": 2.5 * piece, "none to spare": 1000}[room]
+    if room == "none to spare":
+        monkeypatch.setattr("tomolive.live.filtered.spare_memory", lambda: 0.0)
+    slices = accumulator(center=CENTER - 2, filtered_mb=kept)
+    feed(slices, scan, ANGLES, np.arange(COUNT), 11)
+    slices.finish()
+    assert [slices.projections.keeps(first, first + 8) for first in (0, 16, 32)] == [
+        room == "for some",
+        room == "for some",
+        False,
+    ]
+    slices.restart(center=CENTER)
+    expected = offline(scan, ANGLES, xy=1, xz=30, yz=60)
+    assert_same(slices.slices_at({"xy": 1, "xz": 30, "yz": 60}), expected)
+
+
 def test_store_spills_to_a_file_and_loses_nothing(scan, tmp_path):
     """A store that may use no memory gives the same slices and leaves no file behind."""
     slices = accumulator(store=ProjectionStore(memory_mb=0, folder=tmp_path))

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive import geometry
+from tomolive.live.filtered import PIECE
 from tomolive.live.planes import Part, Place, PlaneSet
-from tomolive.live.prepared import PIECE, PreparedProjections
+from tomolive.live.prepared import PreparedProjections
 from tomolive.recon.half_acquisition import of_half_turn
 from tomolive.recon.parallel import blocks
 

@@ -2,88 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
+from tomolive.live.filtered import PIECE, FilteredPieces
 from tomolive.live.part import Part
-from tomolive.live.planes import BAND, bands
 from tomolive.live.projections import ProjectionStore
-from tomolive.recon.backproject import pick_row
 from tomolive.recon.binning import binned_place, binned_shape
 from tomolive.recon.filters import GUARDS, check_filter, filter_bands, filter_rows
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries
 from tomolive.recon.fused import correct_and_filter
 from tomolive.recon.half_acquisition import widen
-from tomolive.recon.memory import aligned_empty
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.pipeline import context_rows, correct_projections, correct_sinograms
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
-PIECE = 16
-"""Projections that are filtered and drawn at once: a band of them fits the cache."""
 PLAIN = CorrectionSettings()
-
-
-class _Bands(Sequence[Floats]):
-    """Bands that are made when they are asked for."""
-
-    def __init__(self, prepare: Callable[..., Floats], rows: list[tuple[int, int]]) -> None:
-        self._prepare, self._rows = prepare, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, band: Any) -> Any:
-        return self._prepare(self._rows[band])
-
-
-class _Kept:
-    """A piece of filtered projections that stays, by bands; each fills up by itself."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self.rows = bands(rows)
-        # in one go, so that the system gives large pages
-        memory = aligned_empty((PIECE * (columns + GUARDS) * rows,))
-        shape = PIECE, columns + GUARDS
-        cuts = [PIECE * (columns + GUARDS) * last for _, last in self.rows[:-1]]
-        parts = zip(np.split(memory, cuts), self.rows, strict=True)
-        self.bands: list[Floats] = [part.reshape(*shape, last - first) for part, (first, last) in parts]
-        self._filled = [0] * len(self.bands)
-
-    @property
-    def complete(self) -> int:
-        """Projections that are in all bands."""
-        return min(self._filled)
-
-    def has(self, band: int, count: int) -> bool:
-        """Whether the first ``count`` projections are in this band."""
-        return self._filled[band] >= count
-
-    def fill(self, band: int, first: int, last: int, prepare: Callable[..., Floats]) -> None:
-        """Make some projections of a band."""
-        prepare(self.rows[band], self.bands[band][first:last])
-        self._filled[band] = last
-
-
-class _KeptBands(Sequence[Floats]):
-    """Some projections of a piece that stays, made when they are first asked for."""
-
-    def __init__(self, kept: _Kept, first: int, last: int, prepare: Callable[..., Floats] | None) -> None:
-        self._kept, self._first, self._last, self._prepare = kept, first, last, prepare
-        self._missing = kept.complete
-
-    def __len__(self) -> int:
-        return len(self._kept.bands)
-
-    def __getitem__(self, band: Any) -> Any:
-        if self._prepare is not None and not self._kept.has(band, self._last):
-            self._kept.fill(band, self._missing, self._last, self._prepare)
-        return self._kept.bands[band][self._first : self._last]
 
 
 class PreparedProjections:
@@ -131,9 +69,7 @@ class PreparedProjections:
         self.corrections = PLAIN
         self._field: AnyField | None = None
         self._axis: float | None = None
-        self._kept: dict[int, _Kept] = {}
-        """By the first projection of each piece."""
-        self._room = self._all_room = int(filtered_mb * 2**20)
+        self._filtered = FilteredPieces(rows, columns, filtered_mb * 2**20)
 
     def __len__(self) -> int:
         return len(self.used)
@@ -178,7 +114,7 @@ class PreparedProjections:
         self._select()
         if np.array_equal(before, self.used):
             return False
-        self._forget()
+        self._filtered.forget(self.rows, self.columns)
         return True
 
     def _select(self) -> None:
@@ -214,11 +150,7 @@ class PreparedProjections:
         self.filter, self._axis = check_filter(filter_name), axis
         self.rows, columns = binned_shape(self._shape, corrections.binning)
         self.columns = self.widened(np.zeros((1, columns), np.float32)).shape[-1]
-        self._forget()
-
-    def _forget(self) -> None:
-        self._kept.clear()
-        self._room = self._all_room
+        self._filtered.forget(self.rows, self.columns)
 
     def place_of(self, center: float) -> float:
         """Return where a detector column lies among those of the prepared projections."""
@@ -280,8 +212,7 @@ class PreparedProjections:
     def _row_of(self, row: int, piece: tuple[int, int]) -> Floats:
         first, last = piece
         if self.keeps(first, last):
-            begin, band = first - first % PIECE, self._kept[first - first % PIECE].bands[row // BAND]
-            return pick_row(band[first - begin : last - begin], row % BAND)
+            return self._filtered.row(row, first, last)
         if self._is_straight:
             return self._preparation(np.arange(first, last))((row, row + 1))[:, :, 0]
         return self._guarded(self.integrals(np.arange(first, last), slice(row, row + 1))[:, 0])
@@ -294,26 +225,11 @@ class PreparedProjections:
 
     def keeps(self, first: int, last: int) -> bool:
         """Whether these projections of one piece are in memory, filtered."""
-        kept = self._kept.get(first - first % PIECE)
-        return kept is not None and kept.complete >= last - (first - first % PIECE)
+        return self._filtered.holds(first, last)
 
     def bands_of(self, first: int, last: int) -> Sequence[Floats]:
-        """Return filtered projections of one piece, by bands of rows: (n, columns + 3, rows of the band).
-
-        A band is made when it is asked for, best by the thread that then finds it in its cache; one that is
-        not kept is made anew each time.
-        """
-        begin = first - first % PIECE
-        if begin not in self._kept:
-            size = PIECE * (self.columns + GUARDS) * self.rows * 4
-            if size > self._room:
-                return _Bands(self._preparation(np.arange(first, last)), bands(self.rows))
-            self._room -= size
-            self._kept[begin] = _Kept(self.rows, self.columns)
-        kept = self._kept[begin]
-        missing = np.arange(begin + kept.complete, last)
-        prepare = self._preparation(missing) if len(missing) else None
-        return _KeptBands(kept, first - begin, last - begin, prepare)
+        """Return filtered projections of one piece, see `FilteredPieces.bands_of`."""
+        return self._filtered.bands_of(first, last, self._preparation)
 
     @property
     def _is_straight(self) -> bool:

@@ -80,9 +80,9 @@ class Tomogram:
             corrections=settings.corrections,
             turn=scan.turn,
             positions={plane: p for plane, p in positions.items() if p < sizes[plane]},
-            # Half for the counts, half for filtered projections, which make changes quick.
-            store=ProjectionStore(settings.memory_mb / 2, Path(settings.spill) if settings.spill else None),
-            filtered_mb=settings.memory_mb / 2,
+            # Filtered projections, which make changes quick, take twice as much as the counts of a camera.
+            store=ProjectionStore(settings.memory_mb / 3, Path(settings.spill) if settings.spill else None),
+            filtered_mb=settings.memory_mb * 2 / 3,
             threads=settings.threads,
             part=part,
         )

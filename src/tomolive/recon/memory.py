@@ -1,8 +1,11 @@
-"""Arrays that begin on a cache line, so that a vector of 16 floats never lies across two of them.
+"""Memory for arrays: where they begin, and how much there is to spare.
 
-numpy aligns to 16 bytes; kernels that add to vectors in place then take twice as long.
+They begin on a cache line, so that a vector of 16 floats never lies across two of them: numpy aligns to 16
+bytes, and kernels that add to vectors in place then take twice as long.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,3 +29,16 @@ def aligned_floats(count):
     raw = np.empty(count + _LINE // 4, np.float32)
     start = -raw.ctypes.data % _LINE // 4
     return raw[start : start + count]
+
+
+def spare_memory() -> float:
+    """Return the bytes that may be taken so that a quarter of the machine's memory stays free.
+
+    Infinite where the system does not say.
+    """
+    try:
+        text = Path("/proc/meminfo").read_text()
+    except OSError:
+        return float("inf")
+    sizes = {name: 1024 * int(size) for name, size in re.findall(r"(\w+): +(\d+) kB", text)}
+    return sizes["MemAvailable"] - sizes["MemTotal"] / 4
