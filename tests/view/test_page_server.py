@@ -555,3 +555,28 @@ def test_serving_ends_while_pages_are_open(serve_page: Any, scan: Any) -> None:
     with watching(page.url) as line:
         page.close()
         assert_closes(line)
+
+
+def test_waiting_for_pictures_keeps_nobody_from_the_page(monkeypatch):
+    """However many ask for pictures that are not drawn, one that is there is sent at once."""
+    monkeypatch.setattr("tomolive.view.api.PATIENCE_S", 60.0)
+    store, pixels = SnapshotStore(), np.zeros((8, 8), np.float32)
+    status, there = Status(volume_shape=(60, 8, 8)), Picture("xy", pixels, 4, 1, key="xy")
+    store.publish(status, {"xy": there})
+    controls = Controls()
+    app = create_app(store, controls)
+    rows = [f"xy@{row}" for row in range(60)]
+
+    async def ask() -> tuple[int, bool, set[int]]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
+            places = [f"/api/slices/xy.npy?position={row}" for row in range(60)]
+            waiting = [asyncio.create_task(client.get(place)) for place in places]
+            while len(controls.looked_at) < 40:
+                await asyncio.sleep(0.01)
+            found = await asyncio.wait_for(client.get("/api/slices/xy.npy"), 30)
+            early = any(task.done() for task in waiting)
+            store.publish(status, dict.fromkeys(["xy", *rows], there))
+            return found.status_code, early, {(await task).status_code for task in waiting}
+
+    assert asyncio.run(ask()) == (200, False, {200})

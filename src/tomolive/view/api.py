@@ -6,7 +6,9 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from functools import cached_property
 
+import anyio
 import anyio.to_thread
 import numpy as np
 from pydantic import ValidationError
@@ -25,6 +27,8 @@ from tomolive.view.places import check_key
 
 PATIENCE_S = 10.0
 """So long a picture that nobody has looked at yet is waited for."""
+_MOST_WAITING = 100
+"""Requests that wait for pictures at once; more wait for these."""
 MEDIA = {"tif": "image/tiff", "npy": "application/x-npy", "json": "application/json"}
 _PLACE = {"oblique": ("tilt", "turn", "offset")}
 
@@ -75,7 +79,7 @@ class Api:
         if not snapshot.pictures:
             return _refuse(404, f"no picture of {plane} yet: the state is {snapshot.status.state!r}")
         picture = snapshot.pictures.get(key) or await anyio.to_thread.run_sync(
-            self._wait_for, key, abandon_on_cancel=True
+            self._wait_for, key, abandon_on_cancel=True, limiter=self._waiting
         )
         if picture is None:
             return _refuse(504, f"no picture {key} was drawn within {PATIENCE_S:g} s; ask again")
@@ -88,6 +92,11 @@ class Api:
             # A .npy file has no room for it.
             "Tomolive-Picture": json.dumps(protocol.describe(picture)),
         })  # fmt: skip
+
+    @cached_property
+    def _waiting(self) -> anyio.CapacityLimiter:
+        # Threads of their own: whoever waits keeps nobody from being served.
+        return anyio.CapacityLimiter(_MOST_WAITING)
 
     def _wait_for(self, key: str) -> Picture | None:
         """Look at a picture until it is drawn, as a viewer does."""
