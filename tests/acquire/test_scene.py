@@ -1,9 +1,12 @@
 """What the simulated camera counts."""
 
 import numpy as np
+import pytest
 
 from tomolive.acquire.phantom import porous_sample
 from tomolive.acquire.scene import SimulatedScene, UniformScene, kind_of
+from tomolive.acquire.simulate import Simulation, tiled
+from tomolive.errors import ScanError
 
 ROWS, COLUMNS, CENTER = 24, 64, 31.2
 
@@ -56,3 +59,30 @@ def test_shutter_and_sample_decide_what_is_seen() -> None:
 def test_uniform_scene_sums_to_its_number_of_pixels() -> None:
     """Five by five ones are 25."""
     assert UniformScene().expose("flat", 0.0).sum() == 25
+
+
+def test_two_cameras_see_parts_of_one_field() -> None:
+    """Side by side or above each other: each sees its part of the field's projection, an eighth both."""
+    for how, overlap in (("beside", (64, 16)), ("above", (8, 128))):
+        simulation = Simulation(rows=64, columns=128, projections=3, cameras=2, tiles=how)  # type: ignore[arg-type]
+        scenes, phantom, about = tiled(simulation, 5)
+        whole = phantom.projection(np.deg2rad(30), 64, 128, simulation.axis)
+        seen = np.zeros((64, 128), int)
+        for scene, place in zip(scenes, about["tiles"].values(), strict=True):
+            window = (
+                slice(place["row"], place["row"] + scene.rows),
+                slice(place["column"], place["column"] + scene.columns),
+            )
+            seen[window] += 1
+            good = scene.bad == 0
+            counts = scene.expose("projection", 30.0).astype(float)
+            found = -np.log((counts - scene.dark) / scene.flat)[:, good]
+            assert np.abs(found - whole[window][:, good]).max() < 0.15
+        assert seen.min() == 1
+        assert np.count_nonzero(seen == 2) == overlap[0] * overlap[1]
+
+
+def test_a_field_of_tiles_needs_two_cameras() -> None:
+    """Said when the simulation is described."""
+    with pytest.raises(ScanError, match="two cameras"):
+        Simulation(tiles="above")

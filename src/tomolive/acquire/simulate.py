@@ -72,7 +72,7 @@ def simulated_plan(simulation: Simulation, folder: ScanFolder, seed: int) -> Pla
         scene, phantom = _scene(s.rows, s.columns, s.axis, seed)
         second = _scene(s.rows // 2, s.columns // 2, s.axis / 2, seed + 1)[0] if s.cameras == 2 else None
     else:
-        (scene, second), phantom, tiles = _tiled(s, seed)
+        (scene, second), phantom, tiles = tiled(s, seed)
     scan = Scan(
         half_turn(s.projections),
         s.darks,
@@ -104,7 +104,7 @@ def _scene(rows: int, columns: int, axis: float, seed: int) -> tuple[SimulatedSc
     return SimulatedScene(phantom, rows, columns, axis, seed), phantom
 
 
-def _tiled(
+def tiled(
     simulation: Simulation, seed: int
 ) -> tuple[tuple[SimulatedScene, SimulatedScene], Phantom, dict[str, Any]]:
     """Return what two cameras see of one field, the field's phantom, and what the start document says."""
