@@ -19,7 +19,7 @@ def open_catalog(uri: str, api_key: str | None = None) -> Any:
     uri : str
         As ``tomolive catalog`` prints it, with or without ``?api_key=``.
     api_key : str, optional
-        Default: in ``uri``, else the environment's ``TILED_API_KEY``.
+        One in ``uri`` wins. Default: the environment's ``TILED_API_KEY``.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def open_catalog(uri: str, api_key: str | None = None) -> Any:
         # Tiled's client tries for most of a minute before it says that nobody is there.
         httpx.get(uri, timeout=_PATIENCE_S, follow_redirects=True)
         try:
-            return from_uri(uri, api_key=api_key)
+            return from_uri(uri, api_key=None if "api_key=" in uri.partition("?")[2] else api_key)
         except RuntimeError as error:
             if "requires API key" not in str(error):
                 raise
