@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from tomolive.config import FilesSettings, VolumeSettings
+from tomolive.errors import SettingsError
 from tomolive.live.volume_documents import DocumentSource
 from tomolive.live.volume_request import VolumeRequest
 from tomolive.live.volume_runner import VolumeRunner
@@ -152,3 +153,16 @@ def test_runner_cancels_and_tells_failures(recorded_scan, tmp_path):
     runner.start(replace(request, center=-5.0))
     assert "not on the detector" in wait_for(runner, "failed").message
     runner.close()
+
+
+@pytest.mark.parametrize(
+    "told", [{"format": "../x"}, {"dtype": "O"}, {"value_range": [0]}, {"center": "left"}]
+)
+def test_a_result_that_makes_no_sense_is_not_repeated(tmp_path, told):
+    """What a start document says of a result is checked before a volume is made of it."""
+    start = {"tomolive": {"raw_run": "a", "parameters": {"center": 3, "filter": "ramp", "corrections": {}}}}
+    request = VolumeRequest("a", DocumentSource(file=str(tmp_path / "none.jsonl")))
+    assert request.repeated("result-uid", start).center == 3
+    start["tomolive"]["parameters"] |= told
+    with pytest.raises(SettingsError, match="not a result that can be repeated"):
+        request.repeated("result-uid", start)

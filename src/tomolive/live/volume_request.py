@@ -101,7 +101,8 @@ class VolumeRequest:
             told = start["tomolive"]
             found = told["parameters"]
             value_range = found.get("value_range")
-            volume = {key: found[key] for key in ("format", "dtype") if key in found}
+            chosen = {key: found[key] for key in ("format", "dtype") if key in found}
+            volume = VolumeSettings.model_validate(self.volume.model_dump() | chosen)
             return replace(
                 self,
                 run_uid=told["raw_run"],
@@ -109,9 +110,9 @@ class VolumeRequest:
                 center_source=f"that of result {uid[:8]}",
                 filter=found["filter"],
                 corrections=CorrectionSettings.model_validate(found["corrections"] or {}),
-                volume=self.volume.model_copy(update=volume),
-                value_range=None if value_range is None else (value_range[0], value_range[1]),
+                volume=volume,
+                value_range=None if value_range is None else (float(value_range[0]), float(value_range[1])),
                 like=uid,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise SettingsError(f"run {uid[:8]} is not a result that can be repeated: {error!r}") from None
