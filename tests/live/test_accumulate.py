@@ -141,7 +141,7 @@ def test_duplicates_are_counted_and_left_out(scan):
     feed(slices, scan, ANGLES, np.arange(COUNT), 16)
     slices.add(scan[5:9], ANGLES[5:9], [5, 6, 7, 8])
     slices.finish()
-    assert (slices.received, slices.duplicates) == (COUNT, 4)
+    assert (slices.received, slices.arrivals.duplicates) == (COUNT, 4)
     assert_same(slices.slices(), offline(scan, ANGLES))
 
 

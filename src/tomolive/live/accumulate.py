@@ -16,13 +16,14 @@ import numpy.typing as npt
 from tomolive import geometry
 from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
+from tomolive.live.arrivals import Arrivals
 from tomolive.live.centring import Centring, Found, Question
 from tomolive.live.drawing import Drawing
 from tomolive.live.part import Part
 from tomolive.live.planes import Place, check_place
 from tomolive.live.prepared import PLAIN, PreparedProjections
 from tomolive.live.projections import ProjectionStore
-from tomolive.live.references import averaged
+from tomolive.live.references_in_force import ReferencesInForce
 from tomolive.live.result_planes import ResultPlanes
 from tomolive.recon.filters import check_filter
 from tomolive.recon.flat_field import AnyField
@@ -83,20 +84,16 @@ class SliceAccumulator:
         part: Part | None = None,
     ) -> None:
         self._shape = part.shape if part else (rows, columns)
-        self._columns, self._part = columns, part
+        self._columns = columns
         self._threads = threads
         self._turn = turn
         self._centring = Centring(columns, center, provisional)
         store = store if store is not None else ProjectionStore()
         self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
-        self._all_angles = self._angles = np.empty(0)
-        self._numbers: set[int] = set()
-        self.duplicates = 0
-        """Projections that came again and were left out."""
-        self._assumed: list[str] = []
-        self._dtype: np.dtype | None = None
-        self._references: tuple[Any, Sequence[Any], Sequence[float] | None] = (None, (), None)
-        self._field: AnyField | None = None
+        self.arrivals = Arrivals(self._shape)
+        """Projections that came, whether they are used or not."""
+        self._angles = self.arrivals.angles
+        self._references = ReferencesInForce(self._shape, part)
         self._drawing = Drawing(self._projections, threads)
         self._planes = ResultPlanes((rows, columns, columns), 1)
         self._set_up(check_filter(filter), corrections)
@@ -121,15 +118,7 @@ class SliceAccumulator:
         ReconstructionError
             if they do not fit the projections, or the flats are nowhere brighter than the darks.
         """
-        sets = [] if flats is None else [np.asarray(f) for f in (flats if times is not None else [flats])]
-        sets = [frames for frames in sets if len(frames)]
-        darks = darks if darks is not None and len(darks) else None
-        for name, frames in [("darks", darks), *(("flats", flats) for flats in sets)]:
-            if frames is not None and frames.shape[-2:] != self._shape:
-                raise ReconstructionError(
-                    f"{name} have frames of {frames.shape[-2:]} pixels; expected {self._shape}"
-                )
-        self._take_references(darks, sets, times)
+        self._take_references(*self._references.checked(darks, flats, times))
 
     def set_references_of_tiles(
         self,
@@ -141,12 +130,12 @@ class SliceAccumulator:
         self._take_references(darks, flats, times)
 
     def _take_references(self, darks: Any, sets: Sequence[Any], times: Sequence[float] | None) -> None:
-        before = self._references
-        self._references = darks, sets, times if len(sets) > 1 else None
+        before = self._references.given
+        self._references.given = darks, sets, times if len(sets) > 1 else None
         try:
             self._set_up(self.filter, self.corrections, new_references=True)
         except ReconstructionError:
-            self._references = before
+            self._references.given = before
             raise
         self._centring.reconsider()
         self._centring.from_pair(self._projections, self._angles)
@@ -165,14 +154,13 @@ class SliceAccumulator:
         In any order; ``numbers`` (n,) tells them apart, and one that is there already is counted and left
         out. Without ``estimate`` the centre stays where it is until `recentre`.
         """
-        projections, radians = self.checked(projections, angles, numbers)
-        fresh = self._fresh(numbers)
+        projections, radians = self.arrivals.checked(projections, angles, numbers)
+        fresh = self.arrivals.take(radians, numbers)
         if not fresh.any():
             return
         self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
-        self._all_angles = np.concatenate([self._all_angles, radians[fresh]])
-        self._angles = self._all_angles[self._projections.used]
-        if self._field is None or not self.received:
+        self._angles = self.arrivals.angles[self._projections.used]
+        if self.field is None or not self.received:
             return
         if estimate and self.recentre():
             return
@@ -181,32 +169,10 @@ class SliceAccumulator:
         else:  # it has turned so far by now that it is seen to be a half acquisition
             self._redraw()
 
-    def checked(
-        self, projections: Counts, angles: npt.ArrayLike, numbers: Sequence[int] | npt.NDArray[np.integer]
-    ) -> tuple[Counts, npt.NDArray[np.float64]]:
-        """Return projections and angles, radians, as arrays.
-
-        Raises
-        ------
-        ReconstructionError
-            if they do not fit each other, or what came before.
-        """
-        projections = np.asarray(projections)
-        radians = np.atleast_1d(np.asarray(angles, np.float64))
-        if projections.shape != (len(radians), *self._shape) or len(numbers) != len(radians):
-            raise ReconstructionError(
-                f"projections has shape {projections.shape} with {len(radians)} angles and {len(numbers)} "
-                f"numbers; expected ({len(radians)}, {self._shape[0]}, {self._shape[1]})"
-            )
-        if not np.isfinite(radians).all():
-            raise ReconstructionError(f"angles of projections {list(numbers)} are not all finite")
-        self._check_type(projections.dtype)
-        return projections, radians
-
     def leave_out(self, numbers: npt.NDArray[np.integer]) -> None:
         """Have slices hold all projections but those with these numbers, also of those to come."""
         if self._projections.leave_out(numbers):
-            self._angles = self._all_angles[self._projections.used]
+            self._angles = self.arrivals.angles[self._projections.used]
             self._centring.reconsider()
             self._centring.from_pair(self._projections, self._angles)
             self._redraw()
@@ -218,25 +184,11 @@ class SliceAccumulator:
             self._redraw()
         return moved
 
-    def _check_type(self, dtype: np.dtype) -> None:
-        if self._dtype is None:
-            self._dtype = dtype
-        elif not np.can_cast(dtype, self._dtype, "safe"):
-            raise ReconstructionError(f"projections are {dtype}, but those before were {self._dtype}")
-
-    def _fresh(self, numbers: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        fresh = np.zeros(len(numbers), bool)
-        for i, number in enumerate(map(int, numbers)):
-            fresh[i] = number not in self._numbers
-            self._numbers.add(number)
-        self.duplicates += int(np.count_nonzero(~fresh))
-        return fresh
-
     def finish(self, *, refine: bool = True) -> None:
         """Refine the weights, and the centre, with all that came; more may follow, and be finished again."""
         if not self.received:
             return
-        if self._field is None:
+        if self.field is None:
             self._set_up(self.filter, self.corrections, new_references=True)
             self._redraw()
         self.recentre()
@@ -378,7 +330,7 @@ class SliceAccumulator:
     @property
     def field(self) -> AnyField | None:
         """Darks and flats in force, binned."""
-        return self._field
+        return self._references.field
 
     @property
     def received(self) -> int:
@@ -405,7 +357,7 @@ class SliceAccumulator:
     @property
     def notes(self) -> list[str]:
         """What was assumed, and what is not done yet, in plain sentences."""
-        notes = list(self._assumed)
+        notes = list(self._references.assumed)
         if self._projections.is_widened:
             notes.append(
                 "A half acquisition: what half a turn does not see of the sample is seen by the other half."
@@ -443,14 +395,13 @@ class SliceAccumulator:
 
     def _set_up(self, filter_: str, corrections: CorrectionSettings, *, new_references: bool = False) -> None:
         """Have projections prepared in this way; slices are behind until `_redraw`."""
-        field, assumed = self._field, self._assumed
+        field, assumed = self._references.field, self._references.assumed
         if new_references or corrections.binning != self.corrections.binning:
             first = self._projections.first_counts() if self.received else None
-            average = self._part.averaged if self._part else averaged
-            field, assumed = average(*self._references, corrections, first)
+            field, assumed = self._references.come_to(corrections, first)
         before = self.volume_shape
         self._projections.set_up(field, corrections, filter_, self._axis(corrections))
-        self._field, self._assumed = field, assumed
+        self._references.field, self._references.assumed = field, assumed
         if before != self.volume_shape:
             self._planes.fit(self.volume_shape, corrections.binning)
 

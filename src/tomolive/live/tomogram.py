@@ -119,7 +119,7 @@ class Tomogram:
             return
         self._apply_references()
         numbers = np.arange(batch.first, batch.first + len(batch.array))
-        self._slices.checked(batch.array, batch.angles, numbers)
+        self._slices.arrivals.checked(batch.array, batch.angles, numbers)
         self._trends.add(batch.first, batch.array)
         self._leave_out()
         first = self._slices.received == 0
