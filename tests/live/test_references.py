@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from tomolive.config import CorrectionSettings
 from tomolive.live import references
 from tomolive.live.references import RUNS_KEPT, EarlierRuns, References
 from tomolive.live.run import Batch, Note
@@ -117,3 +118,13 @@ def test_an_earlier_run_that_is_not_there_is_told(scans, scan_of):
     """Once, with its uid; the scan goes on without."""
     (note,) = fetched(EarlierRuns(lambda _uid: scan_of.Feeder([])), "0123456789")
     assert "01234567 were not found at the hub" in note.text
+
+
+def test_the_beam_is_told_by_pixels_that_say_something():
+    """Without flats a pixel of the first projection that is no number does not spoil what is made of it."""
+    frame = np.full((8, 9), 700.0, np.float32)
+    frame[2, 3], frame[4, 5] = np.nan, np.inf
+    field, (_, told) = references.averaged(None, [], None, CorrectionSettings(), frame)
+    assert "700 counts" in told
+    assert field is not None
+    np.testing.assert_allclose(field.gain, 1 / 700, rtol=1e-6)

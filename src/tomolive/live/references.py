@@ -29,6 +29,8 @@ _GIVE_UP_S = 60.0
 """Without a document or a frame for so long, what came of an earlier run is all."""
 _MEMORY = 1 << 28
 """Bytes of its darks, and of its flats; beyond it they lie in a file until they are averaged."""
+_BRIGHTEST = 99.9
+"""Percentile of a projection; a few pixels may be hot."""
 _LEAST_APART, _PARTS = 10, 20
 """Projections, and part of all of them, that lie at least between flats of different times."""
 
@@ -147,6 +149,12 @@ class References:
         return [], []
 
 
+def brightest(frame: npt.NDArray[np.generic]) -> float:
+    """Return the counts of the beam in a projection (rows, columns), as its brightest pixels tell of it."""
+    known = frame[np.isfinite(frame)]
+    return float(np.percentile(known.astype(np.float64), _BRIGHTEST)) if known.size else 0.0
+
+
 def averaged(
     darks: npt.NDArray[np.generic] | None,
     flats: Sequence[npt.NDArray[np.generic]],
@@ -171,12 +179,12 @@ def averaged(
         return references(flats[0], darks, corrections), assumed
     if first is None:
         return None, assumed
-    brightest = float(np.percentile(first.astype(np.float64), 99.9))
+    beam = brightest(first)
     assumed.append(
-        f"No flats: the beam is taken to be even, {brightest:.6g} counts, the brightest of the first "
+        f"No flats: the beam is taken to be even, {beam:.6g} counts, the brightest of the first "
         "projection. Grey levels are not absolute."
     )
-    return references(np.full(first.shape, brightest), darks, corrections), assumed
+    return references(np.full(first.shape, beam), darks, corrections), assumed
 
 
 class Dispatcher(Protocol):

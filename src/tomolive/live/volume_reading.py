@@ -19,7 +19,7 @@ from tomolive.errors import ReconstructionError, ScanError
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
 from tomolive.live.beam import Brightness, without_beam_in_words
-from tomolive.live.references import References
+from tomolive.live.references import References, brightest
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Note, Scan
 from tomolive.live.scan import ScanReader
@@ -31,8 +31,6 @@ from tomolive.recon.pipeline import context_rows, correct_projections, reference
 Document = tuple[str, dict[str, Any]]
 Fetch = Callable[[str], Iterable[Document]]
 
-_BRIGHTEST = 99.9
-"""Percentile of the first projection that is taken for the beam where there are no flats."""
 _AHEAD = 3
 """Blocks of frames that are read while others are being written."""
 
@@ -267,9 +265,9 @@ class _Projections:
         if darks is None:
             self._notes.append("No darks: the camera is taken to count nothing without beam.")
         if not flats:
-            brightest = float(np.percentile(batch.array[0].astype(np.float64), _BRIGHTEST))
-            flats = [np.full((1, *self._shape), brightest)]
-            self._notes.append(f"No flats: the beam is taken to be even, {brightest:.6g} counts.")
+            beam = brightest(batch.array[0])
+            flats = [np.full((1, *self._shape), beam)]
+            self._notes.append(f"No flats: the beam is taken to be even, {beam:.6g} counts.")
         if len(flats) > 1:
             self._field = references(flats, darks, self._how.corrections, times=times)
         else:

@@ -29,6 +29,7 @@ from tomolive.live.part import Part
 from tomolive.live.planes import Place
 from tomolive.live.prepared import PLAIN
 from tomolive.live.ranges import Ranges
+from tomolive.live.references import brightest
 from tomolive.live.rules import Rules
 from tomolive.live.run import Batch, Output, Scan
 from tomolive.live.snapshot import Trend, parse_key
@@ -45,8 +46,6 @@ Pixels = npt.NDArray[np.float32]
 _FORGOTTEN_S = 30.0
 """A share that nobody has asked for so long belongs to a scan that is past, or to a crew that is gone."""
 _PAUSE_S = 0.05
-_BRIGHTEST = 99.9
-"""Percentile of the first projection that is taken for the beam where there are no flats."""
 
 
 @dataclass(frozen=True)
@@ -355,8 +354,7 @@ class Work:
 
     def _add(self, one: CameraInput, batch: Batch, scan: Scan) -> None:
         if one.number not in self._part.beams:
-            first = batch.array[0].astype(np.float64)
-            self._part.beams[one.number] = float(np.percentile(first, _BRIGHTEST))
+            self._part.beams[one.number] = brightest(batch.array[0])
         for joined in self._together.add(one.number, batch):
             if self._tomogram is None:
                 share, shape = self.share, (self._part.rows, self.share.field.shape[1])
