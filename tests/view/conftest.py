@@ -1,10 +1,14 @@
 """A page that is really served, with a simulated scan behind it, and a real browser in front."""
 
+import fcntl
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from tomolive.live.snapshot import (
 )
 from tomolive.view.server import create_app, serve
 
+HERE = Path(__file__).parent
 ROWS, COLUMNS = 128, 256
 PLANNED = 180
 TRUE_CENTER = 129.4
@@ -279,6 +284,24 @@ def beamline(scan: SimulatedScan) -> Iterator[Callable[..., Beamline]]:
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    """The folder of what checks need from npm; without it they are skipped, except where CI promises it."""
+    folder = HERE / "node_modules"
+    needed = [folder / name for name in ("axe-core/axe.min.js", "typescript/bin/tsc")]
+    with (HERE / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of several files may want them at the same moment
+        if not all(path.exists() for path in needed) and shutil.which("npm"):
+            command = ["npm", "ci", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=HERE, capture_output=True, check=False)
+    if not (all(path.exists() for path in needed) and shutil.which("node")):
+        reason = "no axe-core and TypeScript: run `npm ci` in tests/view"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
 
 
 @pytest.fixture(scope="module")

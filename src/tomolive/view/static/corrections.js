@@ -15,7 +15,11 @@ export class Corrections {
     this.send = send;
     this.subject = null;
     const $ = (id) => form.querySelector(`#${id}`);
-    [this.filter, this.binning, this.rings, this.zingers, this.paganin] = ["filter", "binning", "rings", "zingers", "paganin"].map($);
+    this.filter = $("filter");
+    this.binning = $("binning");
+    this.rings = $("rings");
+    this.zingers = $("zingers");
+    this.paganin = $("paganin");
     this.half = $("half-acquisition");
     this.fields = Object.fromEntries(PAGANIN.map((name) => [name, $(name.replaceAll("_", "-"))]));
     this.more = $("paganin-fields");

@@ -89,6 +89,7 @@ class Hands {
   drag(event) {
     const { panel } = this;
     const before = this.pointers.get(event.pointerId);
+    /** @type {[number, number]} */
     const now = [event.clientX, event.clientY];
     if (this.mode === "pinch" && this.pointers.size === 2) {
       const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];

@@ -8,8 +8,21 @@ const pair = (text) => {
   return values.length === 2 && values.every(Number.isFinite) && values[0] < values[1] ? values : null;
 };
 
+/**
+ * @typedef {object} View What belongs to one person's view.
+ * @property {Record<string, [number, number] | null>} levels
+ * @property {Record<string, {zoom: number, x: number, y: number}>} zoom
+ * @property {Record<"x" | "y" | "z", number | null>} own
+ * @property {{tilt: number, turn: number, offset: number}} oblique
+ * @property {string | null} [colors]
+ * @property {boolean} [inverted]
+ * @property {string | null} [big]
+ */
+
+/** @returns {View} */
 export function readHash(text = location.hash) {
   const query = new URLSearchParams(text.replace(/^#/, ""));
+  /** @type {View} */
   const view = { levels: {}, zoom: {}, own: { x: null, y: null, z: null }, oblique: { ...LEVEL } };
   view.colors = query.get("colors");
   view.inverted = query.get("inverted") === "1";
@@ -32,7 +45,7 @@ export function readHash(text = location.hash) {
   return view;
 }
 
-export function writeHash(view) {
+export function writeHash(/** @type {View} */ view) {
   const parts = [];
   const short = (value) => String(Number(value.toPrecision(6)));
   if (view.colors && view.colors !== "grey") parts.push(`colors=${view.colors}`);

@@ -15,6 +15,7 @@ export function sample(picture, depth) {
   const { rows, columns, pixels, scale, offset } = picture;
   const stride = Math.max(1, Math.floor(Math.sqrt((rows * columns) / SAMPLES)));
   const along = (index, length) => ((index + 0.5) / length) * 2 - 1;
+  /** @type {(u: number, v?: number) => boolean} */
   let inside = () => true;
   // An oblique plane may leave the circle anywhere; what lies outside is what its own circle leaves out, and more.
   if (picture.plane === "xy" || picture.plane === "oblique") inside = (u, v) => u * u + v * v <= 1;

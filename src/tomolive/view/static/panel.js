@@ -157,7 +157,10 @@ export class Panel {
 
   // ---- what is under the pointer
 
-  /** Source pixel, with fraction, under a pointer event. */
+  /**
+   * Source pixel, with fraction, under a pointer event.
+   * @returns {[number, number]}
+   */
   pointOf(event) {
     const box = this.well.getBoundingClientRect();
     const ratio = this.canvas.width / box.width;

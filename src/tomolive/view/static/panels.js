@@ -26,7 +26,7 @@ export class Panels {
    * @param {HTMLElement} home
    * @param {HTMLTemplateElement} panelTemplate
    * @param {HTMLTemplateElement} placeTemplate
-   * @param {{big: string | null, zoom: Record<string, object>}} view
+   * @param {import("./hash.js").View} view
    * @param {Omit<import("./panel.js").Room, "enlarge">} room
    */
   constructor(home, panelTemplate, placeTemplate, view, room) {

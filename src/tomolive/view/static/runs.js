@@ -13,7 +13,10 @@ const baseOf = (run) => `api/runs/${encodeURIComponent(run.folder)}`;
 class VolumeSlices {
   /** back(run) shows the other pictures of a run again, located(run, path) tells where its volume is. */
   constructor(row, picture, back, located) {
-    Object.assign(this, { row, picture, back, located });
+    this.row = row;
+    this.picture = picture;
+    this.back = back;
+    this.located = located;
     this.run = null;
     this.box = row.querySelector("[type=checkbox]");
     this.range = row.querySelector("[type=range]");
@@ -39,7 +42,7 @@ class VolumeSlices {
     if (this.box.checked) this.show();
     const reply = await fetch(`${baseOf(run)}/volume.json`).catch(() => null);
     if (!reply?.ok || this.run !== run) return;
-    const { uri, parameters } = await reply.json();
+    const { uri } = await reply.json();
     this.located(run, decodeURI(uri.replace(/^file:\/\/(localhost)?/, "")));
   }
 
