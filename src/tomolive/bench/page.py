@@ -20,8 +20,8 @@ from tomolive.errors import SettingsError
 
 ANY_PORT = "127.0.0.1:0"
 _TIMEOUT_S = 300.0
-_CALM_S = 1.0
-"""Between two changes of the centre, as someone who looks at the first one would leave."""
+_CALM_S = 2.5
+"""Between two changes of the centre: results are written again a second after each."""
 _LOOK_EVERY_S = 0.2
 """Each look at a page is work for it."""
 
