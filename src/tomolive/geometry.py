@@ -38,7 +38,9 @@ def to_radians(angles: npt.ArrayLike, units: str) -> npt.NDArray[np.float64]:
 
 
 _BRIDGED_GAPS = 4.0
-"""A gap wider than this many typical steps holds no projection yet and belongs to nobody."""
+"""A gap wider than this many typical steps, and those beside it, has no projection yet and is nobody's."""
+_BESIDE = (-2, -1, 1, 2)
+"""Which gaps are beside one: an angle may be repeated between."""
 _SAME_ANGLE = 0.1
 """Angles nearer than this many typical steps are repeats of one angle."""
 
@@ -48,9 +50,10 @@ def angle_cells(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Parallel projections at ``t`` and ``t + pi`` see the same lines, so angles live on a circle of
     circumference pi. A projection owns half of the gap to each neighbour on it (trapezium rule); a repeated
-    angle shares its cell. A gap wider than four typical steps is not covered by anybody: on that side the
-    projection gets half a typical step, so that a scan under way does not give all that is missing to its
-    first and its last projection.
+    angle shares its cell. A gap wider than four typical steps, and than four times those beside it, is not
+    covered by anybody: on that side the projection gets half a typical step, so that a scan under way does
+    not give all that is missing to its first and its last projection. Where all gaps are wide, projections
+    were taken less densely, and each stands for more.
 
     Parameters
     ----------
@@ -73,7 +76,11 @@ def angle_cells(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
     # begin after the widest gap, so that no group of repeated angles lies across the beginning
     begin = np.argmax(gaps) + 1
     order, gaps = np.roll(order, -begin), np.roll(gaps, -begin)
-    gaps[gaps > _BRIDGED_GAPS * step] = step
+    usual = np.full(gaps.shape, step)
+    for shift in _BESIDE:
+        if shift % gaps.size:
+            np.maximum(usual, np.roll(gaps, shift), out=usual)
+    gaps[gaps > _BRIDGED_GAPS * usual] = step
     cells = np.empty_like(folded)
     cells[order] = _shared(0.5 * (gaps + np.roll(gaps, 1)), gaps[:-1] < _SAME_ANGLE * step)
     return cells

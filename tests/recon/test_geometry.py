@@ -21,12 +21,17 @@ def test_both_ends_share_one_cell():
     np.testing.assert_allclose(weights[1:-1], np.pi / 180)
 
 
-def test_uneven_steps_weigh_by_the_gaps_around_them():
-    """Where steps are twice as wide, a projection weighs twice as much."""
-    angles = np.radians(np.concatenate([np.arange(0, 90, 1), np.arange(90, 180, 2)]))
+@pytest.mark.parametrize("wider", [2, 6, 10])
+@pytest.mark.parametrize("times", [1, 2])
+def test_uneven_steps_weigh_by_the_gaps_around_them(wider, times):
+    """Where steps are wider, a projection weighs as much more, also if each angle is taken twice."""
+    angles = np.concatenate([np.arange(0, 120, 0.5), np.arange(120, 180, 0.5 * wider)])
+    angles = np.radians(np.repeat(angles, times))
     weights = geometry.angle_weights(angles)
-    np.testing.assert_allclose(weights[100:130] / weights[10:40].mean(), 2)
+    coarse = weights[242 * times : -2 * times]
+    np.testing.assert_allclose(coarse / weights[10:40].mean(), wider)
     assert weights.sum() == pytest.approx(np.pi)
+    assert np.degrees(geometry.covered(angles)) == pytest.approx(180)
 
 
 def test_a_scan_under_way_covers_what_it_has_seen():
