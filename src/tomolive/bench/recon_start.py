@@ -52,7 +52,7 @@ def first_picture(threads: int) -> None:
 
     import tomolive.live.worker  # noqa: F401  what a live process imports
     from tomolive.live.accumulate import SliceAccumulator
-    from tomolive.live.warming import without_extensions
+    from tomolive.recon.startup import without_extensions
 
     without_extensions()
     slices = SliceAccumulator(_SIZE, _SIZE, threads=threads)

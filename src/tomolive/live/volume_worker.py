@@ -20,11 +20,13 @@ from tomolive.errors import TomoliveError
 from tomolive.live.volume_job import BlockMaker, VolumeJob
 from tomolive.live.volume_memory import AT_ONCE
 from tomolive.live.volume_rows import RowStore
+from tomolive.recon.startup import without_extensions
 
 
 def main() -> None:
     """Make blocks until the input ends."""
     out = service.take_stdout()
+    without_extensions()
     folder, rows, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
     maker = BlockMaker(folder, store, threads)

@@ -1,19 +1,9 @@
 """What a process that reconstructs does before the first frame comes: once, so that no frame waits for it."""
 
 import numpy as np
-from numba.core import entrypoints
 
 from tomolive.live.accumulate import SliceAccumulator
-
-
-def without_extensions() -> None:
-    """Leave numba's extensions where they are, in a process that compiles no functions but ours.
-
-    Before it compiles or loads its first function, numba imports every installed package that extends it
-    (awkward and sparse come with Tiled): half a second of each start, for types that no kernel of ours uses.
-    numba has no setting for this; if its mark is renamed one day, they are imported again, and no more.
-    """
-    entrypoints._already_initialized = True  # pyright: ignore[reportPrivateUsage]
+from tomolive.recon.startup import without_extensions
 
 
 def warm_up(threads: int) -> None:
