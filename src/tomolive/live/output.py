@@ -120,8 +120,7 @@ def write_results(
                 units=summary["units"],
                 pixel_size_um=summary["pixel_size_um"],
             )
-            # The reconstruction waits for this; noise hardly shrinks any more by trying harder.
-            figure.save(draft / "slices.png", compress_level=1)
+            figure.save(draft / "slices.png")
         _keep_earlier(final, draft, summary)
         earlier = [_told(folder, final) for folder in _numbered(draft / _EARLIER)]
         about = {**summary, **_places(final, slices), "earlier": earlier, "written": time.time()}
