@@ -39,7 +39,7 @@ def frame_numbers(node: Any) -> list[int]:
     return (images[:, 0, 0].astype(int) - 1).tolist()
 
 
-def eventually(read: Callable[[], Any], timeout: float = 30.0) -> Any:
+def eventually(read: Callable[[], Any], timeout: float = 60.0) -> Any:
     """Return what ``read`` returns, once it returns something and does not fail."""
     deadline = time.monotonic() + timeout
     while True:
