@@ -161,6 +161,21 @@ def test_a_slow_analysis_sees_the_newest_slices_only(started):
     assert [f.final for f in found][-2:] == [True, False]
 
 
+def test_the_last_slices_of_each_scan_wait_also_for_a_process_that_begins(started):
+    """Those of a scan that is over before an analysis is ready are seen, and those of the next one."""
+    analyses, found = started("good:mean"), []
+    for scan in ("first", "second", "third"):
+        analyses.offer(slices(30.0, run=scan))
+        analyses.offer(slices(180.0, final=True, run=scan))
+
+    def finals():
+        found.extend(one.run_uid for one in analyses.take() if isinstance(one, Finding) and one.final)
+        return len(found) == 3
+
+    wait_for(finals)
+    assert found == ["first", "second", "third"]
+
+
 def test_one_that_never_ends_harms_nothing(started):
     """Others go on; closing does not wait for it."""
     analyses = started("stuck:forever", "good:mean")
@@ -319,6 +334,9 @@ def test_a_finished_volume_is_shown_once_and_its_numbers_join_the_results(
                 self.progress = replace(self.progress, state="finished", path="/volumes/of the stone")
                 return True
             return self.progress is not None
+
+        def take_no_more(self):
+            pass
 
         def close(self):
             pass

@@ -94,14 +94,23 @@ class Analysis:
             return len(self._waiting) < (_QUEUE if kind == "projections" else 1)
 
     def offer(self, material: AnalysisInput) -> None:
-        """Have something analysed: of slices the newest, of projections what the queue holds."""
+        """Have something analysed: of slices the newest, of projections what the queue holds.
+
+        What is final waits also for a process that has not said yet what it wants to see.
+        """
         with self._changed:
-            if self.kind != material.kind or self._given_up:
+            if self._given_up or self.kind not in (None, material.kind):
+                return
+            if self.kind is None and not material.final:
                 return
             if material.kind == "slices":
                 # What is final is looked at whatever comes after it, of the next scan.
-                kept = [other for other in self._waiting if other.final and not material.final]
-                self._waiting = deque(kept)
+                kept = [other for other in self._waiting if other.final and other.run_uid != material.run_uid]
+                for gone in kept[: -(_QUEUE - 1)]:
+                    self._out.append(
+                        Problem(gone.run_uid, f"analysis {self.name} is too slow to see this scan")
+                    )
+                self._waiting = deque(kept[-(_QUEUE - 1) :])
             elif material.kind == "projections" and len(self._waiting) >= _QUEUE:
                 self.leave_out(material)
                 return
@@ -188,7 +197,9 @@ class Analysis:
             self._given_up = True
             self._tell(f"analysis {self.name} cannot be loaded: {text}")
             return
-        self.kind = text
+        with self._changed:
+            self.kind = text
+            self._waiting = deque(material for material in self._waiting if material.kind == text)
         while (material := self._next(process)) is not None:
             began = time.monotonic()
             pipe.send(material)
