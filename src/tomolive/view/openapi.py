@@ -5,6 +5,7 @@ from typing import Any
 
 from tomolive import __version__
 from tomolive.view.requests import REQUESTS
+from tomolive.view.runs import FILES
 
 _ERROR = {
     "description": "refused, and why",
@@ -34,6 +35,8 @@ def describe_api(planes: Iterable[str], media: Mapping[str, str]) -> dict[str, A
     paths: dict[str, Any] = {
         "/api/state": {"get": _get("The state: every field of the status, and which pictures there are")},
         "/api/runs": {"get": _get("Running and finished scans, newest first")},
+        "/api/runs/{run}/{file}": {"get": _file()},
+        "/api/runs/{run}/volume.{format}": {"get": _volume()},
         "/api/slices/{plane}.{format}": {"get": _picture(planes, media)},
     }
     for name, model in REQUESTS.items():
@@ -62,17 +65,42 @@ def _get(summary: str) -> dict[str, Any]:
     return {"summary": summary, "responses": {"200": answer}}
 
 
-def _picture(planes: Iterable[str], media: Mapping[str, str]) -> dict[str, Any]:
-    def chosen(name: str, values: Iterable[str]) -> dict[str, Any]:
-        return {"name": name, "in": "path", "required": True, "schema": {"enum": list(values)}}
+_RUN = {
+    "name": "run", "in": "path", "required": True, "schema": {"type": "string"},
+    "description": "`folder` of a scan that /api/runs lists",
+}  # fmt: skip
 
+
+def _chosen(name: str, values: Iterable[str]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"enum": list(values)}}
+
+
+def _file() -> dict[str, Any]:
+    return {
+        "summary": "A file of the results of a finished scan",
+        "parameters": [_RUN, _chosen("file", FILES)],
+        "responses": {"200": {"description": "the file"}, "404": _ERROR, "502": _ERROR},
+    }
+
+
+def _volume() -> dict[str, Any]:
+    about = "slice of png and tif; default: 0"
+    z = {"name": "z", "in": "query", "description": about, "schema": {"type": "integer", "minimum": 0}}
+    return {
+        "summary": "The volume of a scan in the catalog: where it is (json), or one slice across the axis",
+        "parameters": [_RUN, _chosen("format", ("json", "png", "tif")), z],
+        "responses": {"200": {"description": "the answer"}, "404": _ERROR, "502": _ERROR},
+    }
+
+
+def _picture(planes: Iterable[str], media: Mapping[str, str]) -> dict[str, Any]:
     def place(name: str, text: str) -> dict[str, Any]:
         return {"name": name, "in": "query", "description": text, "schema": {"type": "number"}}
 
     return {
         "summary": "One picture, float32 as it was reconstructed; drawn for you if nobody looks at it",
         "parameters": [
-            chosen("plane", planes), chosen("format", media), *(place(*item) for item in _PLACES.items()),
+            _chosen("plane", planes), _chosen("format", media), *(place(*item) for item in _PLACES.items()),
         ],
         "responses": {
             "200": {

@@ -23,7 +23,7 @@ from tomolive.view.catalog_runs import CatalogRuns
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
-_FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
+FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
 _MEDIA = {".png": "image/png", ".tif": "image/tiff", ".json": "application/json"}
 _MOST = 50
 _TICK_NS = 2_000_000_000
@@ -83,8 +83,8 @@ class RunList:
     async def file(self, request: Request) -> Response:
         """Answer with one file of one scan: of its results here, or made from those in the catalog."""
         run, file = request.path_params["run"], request.path_params["file"]
-        if not _NAME.fullmatch(run) or file not in _FILES:
-            return JSONResponse({"error": f"no such file; there are {', '.join(_FILES)}"}, 404)
+        if not _NAME.fullmatch(run) or file not in FILES:
+            return JSONResponse({"error": f"no such file; there are {', '.join(FILES)}"}, 404)
         path = self._finished.path(run, file)
         if path is not None:
             return FileResponse(path, filename=f"{run}-{file}", content_disposition_type="inline")
