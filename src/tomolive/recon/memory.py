@@ -4,6 +4,7 @@ They begin on a cache line, so that a vector of 16 floats never lies across two 
 bytes, and kernels that add to vectors in place then take twice as long.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ _LINE = 64
 
 def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """Return an array like ``np.empty`` whose first element begins a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + _LINE, np.uint8)
-    start = -raw.ctypes.data % _LINE
+    start = -raw.__array_interface__["data"][0] % _LINE
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
