@@ -1,6 +1,7 @@
 """The one thread that turns documents and frames into pictures and results."""
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -429,6 +430,29 @@ def test_references_that_this_process_has_not_seen(live, scan_of):
     runs.feeder.items = [*second.opening, *second.turn(0, 60), until_fetched, second.run.stop()]
     assert_same(runs.run().pictures, offline(second))
     assert asked == [first.uid]
+
+
+def test_results_wait_for_references_that_are_looked_for(live, scan_of):
+    """A scan whose darks and flats are found only after the next one has begun has results with them."""
+    first, next_one, found = scan_of.Scan(), scan_of.Scan(), threading.Event()
+    second = scan_of.Scan(**second_start(scan_of.Scan(), first.uid))
+    references = [*first.opening, *first.level("darks"), *first.level("flats"), first.run.stop()]
+
+    def until_written():
+        found.set()
+        deadline = time.monotonic() + 60
+        while not (runs.results / second.uid / "summary.json").exists():
+            assert time.monotonic() < deadline
+            runs.feeder.be_idle()
+            time.sleep(0.01)
+
+    runs = live(earlier=lambda _: scan_of.Feeder([lambda: found.wait(60), *references]))
+    runs.feeder.items = [*second.opening, *second.turn(0, 60), second.run.stop(), runs.feeder.be_idle]
+    runs.feeder.items += [*next_one.whole(), runs.feeder.be_idle, until_written]
+    runs.run()
+    summary = runs.summary(second.uid)
+    assert summary["notes"] == []
+    assert_same({p: tifffile.imread(f) for p, f in summary["slices"].items()}, offline(second))
 
 
 def test_references_are_asked_for_again(live, scan_of):

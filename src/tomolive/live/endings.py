@@ -20,6 +20,8 @@ class Endings:
 
     Parameters
     ----------
+    awaits_references
+        Whether darks and flats of an earlier run are still looked for, for a scan.
     may_fail
         Guards what is done to a scan.
     show
@@ -34,13 +36,16 @@ class Endings:
         analyses: ScanAnalyses,
         results: Results,
         orders: Orders | None,
+        awaits_references: Callable[[Watched], bool],
         may_fail: Callable[[Watched], AbstractContextManager[None]],
         show: Callable[[Watched], None],
     ) -> None:
         self._scans, self._publication = scans, publication
         self._estimates, self._analyses = estimates, analyses
         self._results, self._orders = results, orders
+        self._awaits_references = awaits_references
         self._may_fail, self._show = may_fail, show
+        self._closing = False
 
     def finish(self, watched: Watched) -> None:
         """Make the pictures of a scan final, and show them at once; its centre is refined beside that."""
@@ -78,7 +83,7 @@ class Endings:
 
     def write(self, watched: Watched) -> None:
         """Write the results of a scan, now or once its centre is refined and it has been analysed."""
-        if watched.refining or self._analyses.is_awaited(watched):
+        if self._is_awaited(watched):
             if watched not in self._scans.ending:
                 self._scans.ending.append(watched)
         elif watched.scan.takes_projections:
@@ -91,7 +96,7 @@ class Endings:
     def poll(self) -> bool:
         """Take what analyses have found, and write results that waited for it; return whether any came."""
         ending = self._scans.ending
-        ready = [w for w in ending if not w.refining and not self._analyses.is_awaited(w)]
+        ready = [watched for watched in ending if not self._is_awaited(watched)]
         news, about = self._analyses.poll(self._scans.held(self._results.stale))
         for watched in about:
             if watched.ended and watched not in ending:  # its results were not kept waiting for this
@@ -103,6 +108,7 @@ class Endings:
 
     def wait(self) -> None:
         """Wait, not for long, for refined centres and last findings; write the results that wait for them."""
+        self._closing = True
         for watched in list(self._scans.ending):
             self._estimates.wait_for_centre(watched)
         self._estimates.close()
@@ -110,6 +116,11 @@ class Endings:
             self.poll()
             if self._scans.ending:
                 time.sleep(_PAUSE_S)
+
+    def _is_awaited(self, watched: Watched) -> bool:
+        if not self._closing and self._awaits_references(watched):
+            return True
+        return watched.refining or self._analyses.is_awaited(watched)
 
     def _be_final(self, watched: Watched) -> None:
         """Show slices that are those of all projections of a scan, and note how long they took."""

@@ -232,6 +232,10 @@ class EarlierRuns:
         """Whether a run is still being looked for; what came of the others is there to be taken."""
         return bool(self._under_way)
 
+    def is_looked_for(self, run_uid: str) -> bool:
+        """Whether something of a run may still come, or has come and was not taken."""
+        return run_uid in self._under_way or not self._found.empty()
+
     def take(self) -> list[Output]:
         """Return the darks and flats, and the words about them, that have come since the last call."""
         found = []

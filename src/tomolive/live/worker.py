@@ -110,7 +110,7 @@ class LiveReconstruction:
         self._scans = Followed()
         self._endings = Endings(
             self._scans, self._publication, self._estimates, self._analyses, self._results, orders,
-            may_fail=self._may_fail, show=self._show,
+            awaits_references=self._awaits_references, may_fail=self._may_fail, show=self._show,
         )  # fmt: skip
         self._granting = Granting(
             self._scans, self._wishes, self._looks, self._publication, self._estimates, self._endings,
@@ -200,6 +200,10 @@ class LiveReconstruction:
         for uid in scan.references:
             if uid not in self._references and self._earlier:
                 self._earlier.ask(uid)
+
+    def _awaits_references(self, watched: Watched) -> bool:
+        earlier = self._earlier
+        return earlier is not None and any(map(earlier.is_looked_for, watched.scan.references))
 
     def _run_of(self, doc: dict[str, Any]) -> str:
         if "run_start" in doc:
