@@ -19,10 +19,11 @@ from tomolive.live.rules import Rules, load_rules, shipped_rules
 from tomolive.live.volume_job import JOB, ROWS, BlockMaker, VolumeJob
 from tomolive.live.volume_memory import Share, peak_mb, share_memory
 from tomolive.live.volume_output import VolumeForm
-from tomolive.live.volume_reading import Reading, ScanRows, read_scan
+from tomolive.live.volume_reading import Reading, ScanRows
 from tomolive.live.volume_request import VolumeRequest
 from tomolive.live.volume_rows import RowLayout, RowStore
 from tomolive.live.volume_source import ScanArrays, StoredProjections
+from tomolive.live.volume_tiles import read_field
 from tomolive.recon.binning import binned_place
 from tomolive.recon.half_acquisition import NO_OVERLAP, is_half_acquisition, widen
 from tomolive.recon.slices import check_center
@@ -96,8 +97,8 @@ class Preparation:
         in_flight = min(request.files.memory_mb, max(request.volume.memory_mb // 8, 1))
         files = request.files.model_copy(update={"memory_mb": in_flight})
         processes = request.volume.processes
-        how = Reading(files, request.corrections, self._rules(), processes, self._tell_reading)
-        rows = read_scan(documents, fetch, self._make_store, how)
+        how = Reading(files, request.corrections, self._rules(), processes, told=self._tell_reading)
+        rows = read_field(documents, fetch, self._make_store, how)
         if not self.share.in_memory:
             # only now it can be taken up
             (self._folder / _READING).rename(self._folder / ROWS)

@@ -43,6 +43,8 @@ class Reading:
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
     rules: Sequence[Rules] | None = None
     threads: int = 2
+    camera: str | None = None
+    """Data key; None: the camera that rules or start document name."""
     told: Callable[[int, int], object] = lambda _done, _total: None
     """Called with the projections that are read, and how many there are; may raise to end it."""
 
@@ -72,7 +74,9 @@ class ScanRows:
     notes: list[str]
 
 
-def understand(documents: Sequence[Document], rules: Sequence[Rules] | None) -> Scan:
+def understand(
+    documents: Sequence[Document], rules: Sequence[Rules] | None, camera: str | None = None
+) -> Scan:
     """Return what the documents of a run say of it.
 
     Raises
@@ -80,7 +84,7 @@ def understand(documents: Sequence[Document], rules: Sequence[Rules] | None) -> 
     ScanError
         if it is no tomography scan, or one that cannot be understood.
     """
-    reader = ScanReader(rules)
+    reader = ScanReader(rules, camera=camera)
     notes = [note for name, doc in documents for note in reader.document(name, doc)]
     uid = next((doc["uid"] for name, doc in documents if name == "start"), "")
     scan = reader.scan(uid)
@@ -116,14 +120,21 @@ def read_scan(
     FileAccessError
         if no image can be read.
     """
-    scan = understand(documents, how.rules)
-    found, notes, counts = _read_references(scan, documents, fetch, how)
-    rows = _Projections(scan, found, make_store, how, notes)
+    scan = understand(documents, how.rules, how.camera)
+    found, notes, counts = read_references(scan, documents, fetch, how)
+    rows = Projections(scan, found, make_store, how, notes)
+    take_projections(rows, documents, scan, how)
+    return rows.result(darks=counts["dark"], flats=counts["flat"])
+
+
+def take_projections(rows: "Projections", documents: Sequence[Document], scan: Scan, how: Reading) -> None:
+    """Read the projections of a run, and have them taken by several threads."""
+    reader = ScanReader(how.rules, camera=how.camera)
     with ThreadPoolExecutor(how.threads, thread_name_prefix="rows") as pool:
         pending: deque[Future[None]] = deque()
-        for out in _batches(_images_last(documents, scan), how, ScanReader(how.rules), wanted={"projection"}):
+        for out in _batches(_images_last(documents, scan), how, reader, wanted={"projection"}):
             if isinstance(out, Note):
-                _keep(notes, out)
+                _keep(rows.notes, out)
                 continue
             rows.prepare(out)
             how.told(rows.done, rows.total)
@@ -132,17 +143,16 @@ def read_scan(
                 pending.popleft().result()
         for future in pending:
             future.result()
-    return rows.result(darks=counts["dark"], flats=counts["flat"])
 
 
-def _read_references(
+def read_references(
     scan: Scan, documents: Sequence[Document], fetch: Fetch, how: Reading
 ) -> tuple[References, list[str], Counter[str]]:
     """Read the darks and flats of a run, and of those that it names; count them by kind."""
     found, notes, counts = References(), [], Counter[str]()
     sources = [documents, *(list(fetch(uid)) for uid in scan.references)]
     for source in sources:
-        reader = ScanReader(how.rules)
+        reader = ScanReader(how.rules, camera=how.camera)
         for out in _batches(source, how, reader, wanted={"dark", "flat"}):
             if isinstance(out, Note):
                 _keep(notes, out)
@@ -218,7 +228,7 @@ def _images_last(documents: Sequence[Document], scan: Scan) -> list[Document]:
     return sorted(documents, key=rank)
 
 
-class _Projections:
+class Projections:
     """Puts projections into a store; `take` may be called by several threads at once."""
 
     def __init__(
@@ -230,7 +240,7 @@ class _Projections:
         notes: list[str],
     ) -> None:
         self._scan, self._found, self._make_store, self._how = scan, found, make_store, how
-        self._notes = notes
+        self.notes = notes
         ranges = list(scan.announced)
         self._firsts = np.array([first for first, _ in ranges], np.int64)
         self._places = np.concatenate([[0], np.cumsum([last - first for first, last in ranges])]).astype(int)
@@ -263,18 +273,31 @@ class _Projections:
         # as the live reconstruction sees how bright a projection is
         self._plain_field = flat_field(np.concatenate(flats), darks) if flats else None
         if darks is None:
-            self._notes.append("No darks: the camera is taken to count nothing without beam.")
+            self.notes.append("No darks: the camera is taken to count nothing without beam.")
         if not flats:
             beam = brightest(batch.array[0])
             flats = [np.full((1, *self._shape), beam)]
-            self._notes.append(f"No flats: the beam is taken to be even, {beam:.6g} counts.")
+            self.notes.append(f"No flats: the beam is taken to be even, {beam:.6g} counts.")
         if len(flats) > 1:
             self._field = references(flats, darks, self._how.corrections, times=times)
         else:
             self._field = references(flats[0], darks, self._how.corrections)
+        self._store = self._make_store(self._layout())
+
+    def _layout(self) -> RowLayout:
         rows, columns = binned_shape(self._shape, self._how.corrections.binning)
         dtype = np.dtype("<f4") if self._corrected else self._dtype.newbyteorder("<")
-        self._store = self._make_store(RowLayout(self.total, rows, columns, dtype.str, self._context))
+        return RowLayout(self.total, rows, columns, dtype.str, self._context)
+
+    def _frames(self, batch: Batch) -> npt.NDArray[np.generic]:
+        """Return what is kept of a batch."""
+        return self._corrected_frames(batch, self._how.corrections) if self._corrected else batch.array
+
+    def _corrected_frames(self, batch: Batch, corrections: CorrectionSettings) -> npt.NDArray[np.float32]:
+        assert self._field is not None  # noqa: S101  prepare has made it
+        numbers = batch.first + np.arange(len(batch.array))
+        times = numbers if isinstance(self._field, FlatSeries) else None
+        return correct_projections(batch.array, self._field, corrections, times=times, threads=1)
 
     def take(self, batch: Batch) -> None:
         """Write a batch, corrected if that needs whole frames."""
@@ -288,26 +311,25 @@ class _Projections:
             )
         part = np.searchsorted(self._firsts, batch.first, side="right") - 1
         place = int(self._places[part] + batch.first - self._firsts[part])
-        frames = batch.array
-        if self._corrected:
-            numbers = batch.first + np.arange(len(frames))
-            times = numbers if isinstance(self._field, FlatSeries) else None
-            frames = correct_projections(frames, self._field, self._how.corrections, times=times, threads=1)
-        self._store.write(place, frames)
+        frames = self._frames(batch)
+        self._put(self._store, place, frames)
         self._angles[place : place + len(frames)] = batch.angles
         self._present[place : place + len(frames)] = True
+
+    def _put(self, store: RowStore, place: int, frames: npt.NDArray[np.generic]) -> None:
+        store.write(place, frames)
 
     def result(self, *, darks: int, flats: int) -> ScanRows:
         """Return what has been read."""
         every = [np.arange(first, last) for first, last in self._scan.announced]
         numbers = np.concatenate([np.empty(0, np.int64), *every])
         dark = self._brightness.without_beam(self._plain_field, self._how.corrections.least_beam)
-        self._notes += without_beam_in_words(dark)
+        self.notes += without_beam_in_words(dark)
         present = self._present & np.isfinite(self._angles) & ~np.isin(numbers, dark)
         if self._store is None or self._field is None or present.sum() < 2:
             if self._store is not None:
                 self._store.close()
-            why = "; ".join(self._notes) or "its documents announce none"
+            why = "; ".join(self.notes) or "its documents announce none"
             raise ScanError(
                 f"run {self._scan.run_uid[:8]} has no two projections that can be reconstructed: {why}"
             )
@@ -323,5 +345,5 @@ class _Projections:
             darks,
             flats,
             (self._shape[0], self._shape[1]),
-            self._notes,
+            self.notes,
         )

@@ -119,19 +119,27 @@ def correct_projections(
         if settings.zingers:
             remove_zingers_of_integrals(out[part])
         done = out[part] if join is None else join(out[part])
-        if (phase := settings.paganin) is not None:
-            done[:] = paganin(
-                done,
-                energy_kev=phase.energy_kev,
-                distance_m=phase.distance_m,
-                pixel_size_m=phase.pixel_size_um * 1e-6 * settings.binning,
-                delta_beta=phase.delta_beta,
-                generalised=phase.generalised,
-            )
+        if settings.paganin is not None:
+            done[:] = retrieve_phase(done, settings)
         return done
 
     done = run(correct, blocks(len(counts), _FRAMES), threads)
     return out if join is None else np.concatenate(done)
+
+
+def retrieve_phase(integrals: Floats, settings: CorrectionSettings) -> Floats:
+    """Return line integrals (n, rows, columns) filtered by Paganin's method, if it is set."""
+    phase = settings.paganin
+    if phase is None:
+        return integrals
+    return paganin(
+        integrals,
+        energy_kev=phase.energy_kev,
+        distance_m=phase.distance_m,
+        pixel_size_m=phase.pixel_size_um * 1e-6 * settings.binning,
+        delta_beta=phase.delta_beta,
+        generalised=phase.generalised,
+    )
 
 
 def context_rows(settings: CorrectionSettings) -> int | None:

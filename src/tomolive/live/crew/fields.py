@@ -10,7 +10,10 @@ import numpy as np
 
 from tomolive.config import TileSettings
 from tomolive.errors import ReconstructionError, ScanError
+from tomolive.files.announcements import axes_of
 from tomolive.live.rules import Rules
+from tomolive.live.run import Scan
+from tomolive.live.streams import choose_camera
 from tomolive.recon.stitching import Mosaic, Rows, Tile
 
 ALIGNED = 8
@@ -42,6 +45,14 @@ class Field:
     def is_joined(self) -> bool:
         """Whether several cameras see it."""
         return len(self.cameras) > 1
+
+
+def cameras_of(scan: Scan, descriptor: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return data key -> (rows, columns) of the cameras of a stream, if it is one of images that are used."""
+    kind, _ = scan.rules.kind_of_stream(scan.start, descriptor.get("name", "primary"))
+    keys = choose_camera(scan.rules, scan.start, descriptor) if kind or scan.rules.frame_kinds else []
+    shapes = {key: axes_of(descriptor["data_keys"][key]) for key in keys}
+    return {key: (int(shape[-2]), int(shape[-1])) for key, shape in shapes.items()}
 
 
 def fields_of(

@@ -11,11 +11,10 @@ from typing import Any, cast
 from tomolive import metrics
 from tomolive.config import LiveSettings
 from tomolive.errors import ReconstructionError, ScanError, SettingsError, TomoliveError
-from tomolive.files.announcements import axes_of
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import Engine
-from tomolive.live.crew.fields import Field, fields_of, tiles_of
+from tomolive.live.crew.fields import Field, cameras_of, fields_of, tiles_of
 from tomolive.live.crew.share import Source
 from tomolive.live.crew.team import Team
 from tomolive.live.looks import Looks
@@ -30,7 +29,6 @@ from tomolive.live.scan import ScanReader
 from tomolive.live.shown import Shown
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
-from tomolive.live.streams import choose_camera
 from tomolive.live.tomogram import Tomogram
 from tomolive.live.wishes import Wishes, note_changes
 from tomolive.stream.dispatcher import RemoteDispatcher
@@ -162,11 +160,7 @@ class CrewReconstruction:
     def _cameras(self, descriptor: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         if self._scan is None or self._scan.failure or descriptor["run_start"] != self._scan.run_uid:
             return {}
-        rules, start = self._scan.rules, self._scan.start
-        kind, _ = rules.kind_of_stream(start, descriptor.get("name", "primary"))
-        keys = choose_camera(rules, start, descriptor) if kind or rules.frame_kinds else []
-        shapes = {key: axes_of(descriptor["data_keys"][key]) for key in keys}
-        return {key: (int(shape[-2]), int(shape[-1])) for key, shape in shapes.items()}
+        return cameras_of(self._scan, descriptor)
 
     def _begin(self, cameras: dict[str, tuple[int, int]]) -> None:
         scan, settings = self._scan, self._wishes.settings
@@ -278,8 +272,9 @@ class CrewReconstruction:
             raise ScanError(f"no volume is made of {field.name}: volumes are of one camera, {first!r}")
 
     def _has_volume(self, name: str) -> bool:
-        """Whether a volume of the run is one of this field."""
-        return name == next(iter(self._watched)) and not self._team(name).field.is_joined
+        """Whether a volume of the run is one of this field: of tiles it knows by the start document."""
+        joined = self._team(name).field.is_joined
+        return name == next(iter(self._watched)) and not (joined and self._wishes.settings.tiles)
 
     def _team_names(self) -> list[str]:
         return list(self._crew.teams) if self._crew else []

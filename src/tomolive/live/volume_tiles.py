@@ -1,0 +1,151 @@
+"""A finished run of several detectors that see one field together is read, one detector after the other.
+
+What each sees is added to the rows of the field with its weight, so that no frame waits in memory for those
+of another detector, however a catalog announces them.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tomolive.errors import ScanError
+from tomolive.live.crew.fields import Field, cameras_of, fields_of, tiles_of
+from tomolive.live.crew.team import check_corrections
+from tomolive.live.references import References
+from tomolive.live.run import Batch, Scan
+from tomolive.live.volume_reading import (
+    Document,
+    Fetch,
+    Projections,
+    Reading,
+    ScanRows,
+    read_references,
+    read_scan,
+    take_projections,
+    understand,
+)
+from tomolive.live.volume_rows import RowLayout, RowStore
+from tomolive.recon.pipeline import retrieve_phase
+
+
+def read_field(
+    documents: Sequence[Document],
+    fetch: Fetch,
+    make_store: Callable[[RowLayout], RowStore],
+    how: Reading,
+) -> ScanRows:
+    """Read a run: one detector, or the field of those of which the start document says where they lie.
+
+    See `tomolive.live.volume_reading.read_scan`.
+
+    Raises
+    ------
+    ScanError
+        if the detectors do not fill a field, or have not announced the same projections.
+    ReconstructionError
+        if the field is to be binned.
+    """
+    scan = understand(documents, how.rules)
+    field = _field_of(scan, documents)
+    if field is None:
+        return read_scan(documents, fetch, make_store, how)
+    check_corrections(field, how.corrections)
+    found: list[ScanRows] = []
+    adding = threading.Lock()
+    for number, camera in enumerate(field.cameras):
+        own = replace(how, camera=camera)
+        its = _only(documents, field.cameras, camera)
+        scan = understand(its, how.rules, camera)
+        references, notes, counts = read_references(scan, its, fetch, own)
+        make = (lambda _, store=found[0].store: store) if found else make_store
+        rows = _TileProjections(field, number, adding, scan, references, make, own, notes)
+        take_projections(rows, its, scan, own)
+        found.append(rows.result(darks=counts["dark"], flats=counts["flat"]))
+    return _together(field, found, how)
+
+
+def _field_of(scan: Scan, documents: Sequence[Document]) -> Field | None:
+    tiles = tiles_of(scan.start, scan.rules, {})
+    descriptors = [doc for name, doc in documents if name == "descriptor"]
+    cameras = next((found for doc in descriptors if (found := cameras_of(scan, doc))), {})
+    joined = [field for field in fields_of(cameras, tiles).values() if field.is_joined] if tiles else []
+    return joined[0] if joined else None
+
+
+def _only(documents: Sequence[Document], cameras: Sequence[str], camera: str) -> list[Document]:
+    """Leave out the files of other cameras."""
+    others = {
+        doc["uid"]
+        for name, doc in documents
+        if name == "stream_resource" and doc["data_key"] in cameras and doc["data_key"] != camera
+    }
+    return [
+        (name, doc)
+        for name, doc in documents
+        if not (name == "stream_resource" and doc["uid"] in others)
+        and not (name == "stream_datum" and doc["stream_resource"] in others)
+    ]
+
+
+def _together(field: Field, found: Sequence[ScanRows], how: Reading) -> ScanRows:
+    """Return the rows of a field that all its detectors have been added to."""
+    first = found[0]
+    if any(not np.array_equal(rows.numbers, first.numbers) for rows in found):
+        raise ScanError(f"{field.name} have not announced the same projections")
+    present = np.logical_and.reduce([rows.present for rows in found])
+    if how.corrections.paganin is not None:
+        for frame in np.flatnonzero(present):
+            joined = first.store.read_frame(int(frame))[np.newaxis]
+            first.store.write(int(frame), retrieve_phase(joined, how.corrections))
+    notes = list(dict.fromkeys(note for rows in found for note in rows.notes))
+    dark = np.unique(np.concatenate([rows.without_beam for rows in found]))
+    return replace(first, present=present, without_beam=dark, shape=field.shape, notes=notes)
+
+
+class _TileProjections(Projections):
+    """Adds the projections of one detector to the rows of its field."""
+
+    def __init__(
+        self,
+        field: Field,
+        number: int,
+        adding: threading.Lock,
+        scan: Scan,
+        found: References,
+        make_store: Callable[[RowLayout], RowStore],
+        how: Reading,
+        notes: list[str],
+    ) -> None:
+        super().__init__(scan, found, make_store, how, notes)
+        mosaic = field.mosaic
+        tile, (weights,) = mosaic.tiles[number], self._weights(field, number)
+        first, last = max(tile.row, 0), min(tile.row + tile.rows, mosaic.rows)
+        self._seen = slice(first - tile.row, last - tile.row)
+        self._place = slice(first, last), slice(tile.column, tile.column + tile.columns)
+        self._share = weights[first:last]
+        self._field_shape, self._adding = field.shape, adding
+        self._corrected, self._context = True, 0
+        self._tile_corrections = how.corrections.model_copy(update={"paganin": None})
+
+    @staticmethod
+    def _weights(field: Field, number: int) -> list[npt.NDArray[np.float32]]:
+        mosaic = field.mosaic
+        every = range(len(mosaic.tiles))
+        return [mosaic.weights(every, (0, mosaic.rows))[number]]
+
+    def _layout(self) -> RowLayout:
+        return RowLayout(self.total, *self._field_shape, "<f4", 0)
+
+    def _frames(self, batch: Batch) -> npt.NDArray[np.float32]:
+        return self._corrected_frames(batch, self._tile_corrections)
+
+    def _put(self, store: RowStore, place: int, frames: npt.NDArray[np.generic]) -> None:
+        part = np.asarray(frames[:, self._seen], np.float32) * self._share
+        with self._adding:
+            for number, frame in enumerate(part, place):
+                joined = store.read_frame(number)
+                joined[self._place] += frame
+                store.write(number, joined[np.newaxis])
