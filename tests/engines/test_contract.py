@@ -30,6 +30,20 @@ def test_a_late_consumer_gets_the_newest_run_from_its_start(address, publish, li
     assert listener.documents == newer
 
 
+def test_results_are_not_the_newest_run(address, publish, listen, make_run, wait_for):
+    """Start "newest" gives the newest scan and what came after it, also if that is results of scans."""
+    old, scan = make_run(2), make_run(2)
+    result = make_run(1, tomolive={"raw_run": old[0][1]["uid"]})
+    again = make_run(1, tomolive={"raw_run": scan[0][1]["uid"]})
+    publish(address, [*old, *scan, *result, *again])
+    listener = listen(address, start="newest")
+    wait_for(lambda: len(listener.documents) >= len([*scan, *result, *again]))
+    assert listener.documents == [*scan, *result, *again]
+    one = listen(address, start=again[0][1]["uid"])
+    wait_for(lambda: len(one.documents) >= len(again))
+    assert one.documents == again
+
+
 def test_a_consumer_may_begin_at_a_run(address, publish, listen, make_run, wait_for):
     """Start with a run's uid gives that run and what came after it."""
     first, second, third = make_run(2), make_run(2), make_run(2)

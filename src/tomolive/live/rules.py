@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from tomolive.config import Section
 from tomolive.errors import ScanError, SettingsError
 from tomolive.geometry import to_radians
+from tomolive.stream.derived import is_result
 
 Kind = Literal["dark", "flat", "projection"]
 KINDS: tuple[Kind, ...] = ("dark", "flat", "projection")
@@ -190,7 +191,7 @@ def choose(rules: Sequence[Rules], start: Mapping[str, Any]) -> Rules | None:
 
     What tomolive made of a scan is none, whatever the rules of a beamline match.
     """
-    if lookup(start, "tomolive.raw_run") is not None:
+    if is_result(start):
         return None
     return next((rule for rule in rules if rule.why(start)), None)
 

@@ -41,8 +41,9 @@ class RemoteDispatcher:
         Name of a cursor: the hub remembers how far this consumer has come.
     start : str or Position, optional
         Where to begin: ``"cursor"`` (where this name has come to; at the oldest document if it never was
-        here), ``"newest"`` (the newest run from its start), ``"all"``, ``"new"``, a run's uid, or a Position
-        that was saved with a result. Default: ``"cursor"`` with a name, else ``"new"``.
+        here), ``"newest"`` (the newest run from its start; results of others do not count), ``"all"``,
+        ``"new"``, a run's uid, or a Position that was saved with a result. Default: ``"cursor"`` with a
+        name, else ``"new"``.
     fill : bool
         Add the images to the events, read from their files.
     mounts : mapping, optional

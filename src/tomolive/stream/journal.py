@@ -13,10 +13,12 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tomolive.errors import JournalError
 from tomolive.stream import records
+from tomolive.stream.codec import decode
+from tomolive.stream.derived import is_result
 from tomolive.stream.epochs import Epochs
 from tomolive.stream.index import Batch, Publishers, Segment, index_path, read_index, scan, write_index
 from tomolive.stream.messages import Position
@@ -102,11 +104,17 @@ class Journal:
         return Position(self.epochs.current, self.head)
 
     def newest_run(self) -> int | None:
-        """Return the offset of the newest start document."""
-        for segment in reversed(self._segments):
-            if segment.runs:
-                return max(segment.runs.values())
-        return None
+        """Return the offset of the newest start document that is of no result."""
+        offsets = (at for segment in reversed(self._segments) for at in sorted(segment.runs.values())[::-1])
+        return next((offset for offset in offsets if not is_result(self._document(offset))), None)
+
+    def _document(self, offset: int) -> dict[str, Any]:
+        reader = self.reader(offset)
+        try:
+            data = reader.read(1, 0).data
+        finally:
+            reader.close()
+        return decode(records.frames(data, next(records.walk(data))))[1]
 
     def find_run(self, uid: str) -> int | None:
         """Return the offset of the start document whose uid is, or uniquely begins with, ``uid``."""

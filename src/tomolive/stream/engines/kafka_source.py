@@ -3,12 +3,12 @@
 import logging
 import threading
 import time
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tomolive.errors import AddressError, DocumentError
 from tomolive.metrics import DISPATCHER_DOCUMENTS, DISPATCHER_LOST
+from tomolive.stream.derived import is_result
 from tomolive.stream.engines import msgpack_numpy
 from tomolive.stream.engines.kafka_link import TIMEOUT, Target, Topic, Trouble, UnavailableError, identity
 from tomolive.stream.engines.kafka_position import position_of, vector_of
@@ -147,10 +147,18 @@ class KafkaSource:
     def _find_in(self, consumer: Consumer, partition: int) -> Message | None:
         for window in self._topic.backwards(consumer, partition):
             for message in reversed(window):
-                body = message.value() or b""
-                if body.startswith(_START) and self._start in {"newest", _uid(body)}:
+                if self._is_wanted(message.value() or b""):
                     return message
         return None
+
+    def _is_wanted(self, body: bytes) -> bool:
+        if not body.startswith(_START):
+            return False
+        try:
+            start = msgpack_numpy.decode(body)[1]
+        except DocumentError:
+            return False
+        return not is_result(start) if self._start == "newest" else start.get("uid") == self._start
 
     def _since(self, consumer: Consumer, begin: Message, newest: dict[int, int]) -> dict[int, int]:
         """Return offsets of what was published from ``begin`` on."""
@@ -238,10 +246,3 @@ class KafkaSource:
             "%s no longer has %d documents before offset %d of partition %d: they are lost to this consumer",
             self._target, lost, before, partition,
         )  # fmt: skip
-
-
-def _uid(body: bytes) -> Any:
-    try:
-        return msgpack_numpy.decode(body)[1].get("uid")
-    except DocumentError:
-        return None

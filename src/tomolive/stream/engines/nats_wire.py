@@ -15,6 +15,7 @@ import numpy as np
 from tomolive.errors import CodecError, DocumentError
 from tomolive.stream import records
 from tomolive.stream.codec import NAMES
+from tomolive.stream.derived import is_result
 from tomolive.stream.engines.vetting import Document, refuse
 from tomolive.stream.limits import check_head
 
@@ -70,7 +71,7 @@ class Subjects(NamedTuple):
 
     @property
     def runs(self) -> str:
-        """Of messages of ours that begin a run."""
+        """Of messages of ours that begin a run, and not that of a result."""
         return f"{self.prefix}.*.run.>"
 
     @property
@@ -78,9 +79,14 @@ class Subjects(NamedTuple):
         """Of start documents of bluesky-nats."""
         return f"{self.prefix}.start"
 
-    def run(self, uid: str, publisher: str = "*") -> str:
-        """Of the message that begins a run."""
-        return f"{self.prefix}.{publisher}.run.{token(uid)}"
+    def run(self, uid: str) -> str:
+        """Of the message that begins a run, whatever it is."""
+        return f"{self.prefix}.*.*.{token(uid)}"
+
+    def beginning(self, start: Mapping[str, Any], publisher: str) -> str:
+        """Of a message that begins a run."""
+        kind = "result" if is_result(start) else "run"
+        return f"{self.prefix}.{publisher}.{kind}.{token(str(start['uid']))}"
 
     def documents(self, publisher: str) -> str:
         """Of messages that begin no run."""
@@ -143,7 +149,7 @@ def _parts(
 
 def _subject(document: Document, subjects: Subjects, publisher: str) -> str:
     if document.name == "start":
-        return subjects.run(str(document.doc["uid"]), publisher)
+        return subjects.beginning(document.doc, publisher)
     return subjects.documents(publisher)
 
 
