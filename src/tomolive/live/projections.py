@@ -5,7 +5,6 @@ Nothing is dropped: the limit says where frames lie, not how many there are.
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +82,3 @@ class ProjectionStore:
             if place + len(indices) <= self._per_chunk:
                 return self._chunks[chunk][place : place + len(indices), rows]
         return np.stack([self._chunks[i // self._per_chunk][i % self._per_chunk, rows] for i in indices])
-
-    def batches(self, indices: npt.NDArray[np.intp], size: int) -> Iterator[npt.NDArray[np.intp]]:
-        """Cut ``indices`` into batches of at most ``size``."""
-        for first in range(0, len(indices), size):
-            yield indices[first : first + size]
