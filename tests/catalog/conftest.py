@@ -35,12 +35,27 @@ def server(tmp_path_factory: pytest.TempPathFactory, detector_folder: Path) -> I
         yield running
 
 
+@pytest.fixture(scope="session")
+def postgresql_server(
+    tmp_path_factory: pytest.TempPathFactory, detector_folder: Path, postgresql: Databases
+) -> Iterator[CatalogServer]:
+    """Another one, on PostgreSQL."""
+    with CatalogServer(tmp_path_factory.mktemp("postgresql"), [detector_folder], postgresql) as running:
+        yield running
+
+
 @pytest.fixture
-def client(server: CatalogServer) -> Iterator[Any]:
+def catalog_server(request: pytest.FixtureRequest) -> CatalogServer:
+    """The catalog on SQLite and DuckDB, or the one that a test asks for as its parameter."""
+    return request.getfixturevalue(getattr(request, "param", "server"))
+
+
+@pytest.fixture
+def client(catalog_server: CatalogServer) -> Iterator[Any]:
     """The stock Tiled client of the catalog."""
     from tiled.client import from_uri
 
-    client = from_uri(server.uri)
+    client = from_uri(catalog_server.uri)
     yield client
     client.context.close()
 

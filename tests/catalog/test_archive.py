@@ -14,6 +14,9 @@ ROWS, COLUMNS = 5, 7
 ASYNC_IMAGE = {"shape": [1, ROWS, COLUMNS], "external": "STREAM:"}
 CLASSIC_IMAGE = {"shape": [1, ROWS, COLUMNS], "external": "FILESTORE:"}
 NUMBER = {"source": "sim", "dtype": "number", "shape": []}
+on_both_databases = pytest.mark.parametrize(
+    "catalog_server", ["server", "postgresql_server"], ids=["sqlite", "postgresql"], indirect=True
+)
 
 
 @pytest.fixture
@@ -73,6 +76,7 @@ def tomography(scan: type, style: str) -> Any:
     return run
 
 
+@on_both_databases
 @pytest.mark.parametrize("style", ["async", "classic"])
 def test_one_detector_over_several_streams(style: str, archive: Archive, client: Any, scan: type) -> None:
     """Each stream holds its own frames, also one that comes back after another."""
@@ -118,6 +122,7 @@ def test_numbers_of_one_stream_keep_their_values(archive: Archive, client: Any, 
     assert stored["seq_num"].read().tolist() == [1, 2, 3, 4]
 
 
+@on_both_databases
 def test_images_are_readable_during_the_run(archive: Archive, client: Any, scan: type) -> None:
     """While the file is ahead of the documents, exactly the announced frames are served, and soon."""
     run = scan(20)  # the file has all its frames from the beginning
@@ -134,6 +139,7 @@ def test_images_are_readable_during_the_run(archive: Archive, client: Any, scan:
     assert client[run.uid].metadata.get("stop") is None
 
 
+@on_both_databases
 def test_an_aborted_fly_scan_is_readable(archive: Archive, client: Any, scan: type) -> None:
     """The file holds more frames than were announced; these, and no others, are in the catalog."""
     run = scan(68)

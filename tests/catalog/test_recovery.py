@@ -17,9 +17,9 @@ Loss = Callable[[Any, int], None]
 
 
 @pytest.fixture
-def tiled(server: Any) -> Iterator[Any]:
+def tiled(catalog_server: Any) -> Iterator[Any]:
     """A client of its own, whose requests a test may lose."""
-    client = open_catalog(server.uri)
+    client = open_catalog(catalog_server.uri)
     yield client
     client.context.close()
 
@@ -67,7 +67,11 @@ def put(archive: Archive, documents: list[tuple[str, dict[str, Any]]], position:
         archive(name, doc, position)
 
 
-@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize(
+    ("after", "catalog_server"),
+    [*((after, "server") for after in range(4)), (2, "postgresql_server")],
+    indirect=["catalog_server"],
+)
 def test_a_run_is_not_lost_while_it_is_written_anew(
     after: int, client: Any, tiled: Any, lose: Loss, scan: type
 ) -> None:

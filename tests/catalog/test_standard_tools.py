@@ -5,7 +5,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,20 +84,10 @@ class Stored:
         client.context.close()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def stored(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    detector_folder: Path,
-    scan: type,
-) -> Iterator[Stored]:
-    """A catalog on either kind of databases, with two runs."""
-    if request.param == "sqlite":
-        yield Stored(request.getfixturevalue("server"), scan)
-        return
-    databases = request.getfixturevalue("postgresql")
-    with CatalogServer(tmp_path_factory.mktemp("postgresql"), [detector_folder], databases) as server:
-        yield Stored(server, scan)
+@pytest.fixture(scope="module", params=["server", "postgresql_server"], ids=["sqlite", "postgresql"])
+def stored(request: pytest.FixtureRequest, scan: type) -> Stored:
+    """A catalog on either kind of databases, with the runs."""
+    return Stored(request.getfixturevalue(request.param), scan)
 
 
 @pytest.fixture
