@@ -79,6 +79,15 @@ def test_an_unlisted_or_missing_key_is_not_let_in(locked, folders, publishing, m
     assert locked.hub.journal.head == 0
 
 
+def test_a_consumer_without_a_key_says_why_nothing_comes(locked, listen, wait_for, caplog, monkeypatch):
+    """The hub does not answer strangers; the stranger's own log says what may be the reason, once."""
+    monkeypatch.setattr("tomolive.stream.sources._SILENT_SECONDS", 0.5)
+    listener = listen(locked.native, wait=False)
+    wait_for(lambda: "TOMOLIVE_KEYS" in caplog.text)
+    assert not listener.dispatcher.wait_ready(1)
+    assert caplog.text.count("nothing comes from") == 1
+
+
 def test_a_client_that_is_shut_out_gets_no_more(locked, folders, publishing, listen, make_run, wait_for):
     """Revoking the key of a consumer that is connected ends it, with the reason; others go on."""
     hub, clients = folders

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,8 +135,13 @@ def live(
     process = _Process(worker.run, worker.stop)
     service.stop_on_signals(process.stopped.set)
     warm_up(settings.live.threads)
-    with process:
+    with ExitStack() as ends:
+        if publisher is not None:
+            ends.callback(publisher.close)
+        ends.enter_context(process)
         process.wait_until(source.wait_ready, settings.hub.native)
+        if process.stopped.is_set():
+            return
 
         def ready(url: str = "") -> None:
             where = f", page at {url}" if url else ""
@@ -154,8 +160,6 @@ def live(
         else:
             ready()
             process.stopped.wait()
-    if publisher is not None:
-        publisher.close()
 
 
 class _Process:

@@ -61,6 +61,8 @@ class HubSource:
         self._subscribe_due = self._ping_due = self._acknowledge_due = 0.0
         self._asked = 0.0
         """When the oldest question was sent that the hub has not answered; 0: it has answered all."""
+        self._waited = 0.0
+        """Seconds that were spent listening since anything came."""
 
     @property
     def behind(self) -> int:
@@ -125,7 +127,7 @@ class HubSource:
             self._acknowledge(dealer)
         if dealer.poll(_POLL_MS if self._done == self._acknowledged else _ACKNOWLEDGE_MS):
             parts = dealer.recv_multipart()
-            self._asked = 0.0
+            self._asked = self._waited = 0.0
             try:
                 message = session.receive(*parts)
             except ProtocolError as error:
@@ -136,7 +138,18 @@ class HubSource:
             else:
                 self._understand(message)
         elif self._done == self._acknowledged:
+            self._wait()
             yield None
+
+    def _wait(self) -> None:
+        """Say once that nobody is there."""
+        before, self._waited = self._waited, self._waited + _POLL_MS / 1000
+        if before < _SILENT_SECONDS <= self._waited:
+            log.warning(
+                "nothing comes from %s: is a hub running there? One that has keys answers only those whose key "
+                "it knows (TOMOLIVE_KEYS names the folder of yours)",
+                self._address,
+            )
 
     def _unpack(
         self, dealer: zmq.Socket, message: messages.Deliver, blob: bytes, stopped: threading.Event
