@@ -146,8 +146,8 @@ class HubSource:
         before, self._waited = self._waited, self._waited + _POLL_MS / 1000
         if before < _SILENT_SECONDS <= self._waited:
             log.warning(
-                "nothing comes from %s: is a hub running there? One that has keys answers only those whose key "
-                "it knows (TOMOLIVE_KEYS names the folder of yours)",
+                "nothing comes from %s: is a hub running there? One that has keys answers only those whose "
+                "key it knows (TOMOLIVE_KEYS names the folder of yours)",
                 self._address,
             )
 
