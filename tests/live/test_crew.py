@@ -571,6 +571,8 @@ def test_the_page_is_told_and_results_are_written(
 class Lasting:
     """An engine that lasts longer than who follows scans with it."""
 
+    trouble = ""
+
     def __init__(self, engine: LocalEngine) -> None:
         self.size, self.lost = engine.size, engine.lost
         self.ask, self.replace = engine.ask, engine.replace

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ScanError
-from tomolive.live.crew.fields import Field, cameras_of, fields_of, tiles_of
-from tomolive.live.crew.team import check_corrections
+from tomolive.live.crew.fields import Field, cameras_of, check_corrections, fields_of, tiles_of
 from tomolive.live.references import References
 from tomolive.live.run import Batch, Scan
 from tomolive.live.volume_reading import (

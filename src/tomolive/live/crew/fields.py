@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tomolive.config import TileSettings
+from tomolive.config import CorrectionSettings, TileSettings
 from tomolive.errors import ReconstructionError, ScanError
 from tomolive.files.announcements import axes_of
 from tomolive.live.rules import Rules
@@ -113,6 +113,21 @@ def tiles_of(
         keys = " or ".join(rules.tiles)
         raise ScanError(f"{keys} is {told!r}; expected data key -> {{row: ..., column: ...}}")
     return {str(camera): _offset(str(camera), place) for camera, place in told.items()}
+
+
+def check_corrections(field: Field, corrections: CorrectionSettings) -> None:
+    """Refuse what cannot be done to a field.
+
+    Raises
+    ------
+    ReconstructionError
+        with what to do instead.
+    """
+    if corrections.binning > 1 and field.is_joined:
+        raise ReconstructionError(
+            f"binning={corrections.binning} of the field of {field.name}: what several cameras see together "
+            "is not binned; expected 1"
+        )
 
 
 def bands(rows: int, count: int) -> list[Rows]:

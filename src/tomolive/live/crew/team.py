@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings, LiveSettings
-from tomolive.errors import ReconstructionError
 from tomolive.live.beam import numbers_of
 from tomolive.live.controls import Wish
-from tomolive.live.crew.fields import ALIGNED, Field
+from tomolive.live.crew.fields import ALIGNED, Field, check_corrections
 from tomolive.live.crew.post import Post
 from tomolive.live.crew.share import Orders, Report
 from tomolive.live.planes import Place
@@ -355,21 +354,6 @@ class Team:
             return {}
         placed = zip(self.field.cameras, self.field.mosaic.tiles, strict=True)
         return {camera: {"row": tile.row, "column": tile.column} for camera, tile in placed}
-
-
-def check_corrections(field: Field, corrections: CorrectionSettings) -> None:
-    """Refuse what cannot be done to a field.
-
-    Raises
-    ------
-    ReconstructionError
-        with what to do instead.
-    """
-    if corrections.binning > 1 and field.is_joined:
-        raise ReconstructionError(
-            f"binning={corrections.binning} of the field of {field.name}: what several cameras see together "
-            "is not binned; expected 1"
-        )
 
 
 def taken(own: Rows, rows: int, corrections: CorrectionSettings) -> Rows:
