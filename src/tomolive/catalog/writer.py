@@ -91,6 +91,7 @@ class RunWriter(_RunWriter):
         """Write what is left, then the stop document: a run with one is complete."""
         self.flush()
         if places := self._places():
+            assert self.root_node is not None  # noqa: S101  the start document has made it
             self.root_node.update_metadata(metadata={PLACES: places}, drop_revision=True)
         super().stop(cast(Any, doc))
 

@@ -138,7 +138,7 @@ class OmeZarr:
                     whole = np.zeros(chunk, stored.dtype)
                     whole[tuple(map(slice, tile.shape))] = tile
                     tile = whole
-                (folder / str(x)).write_bytes(np.ascontiguousarray(tile))
+                (folder / str(x)).write_bytes(np.ascontiguousarray(tile).data)
 
     @staticmethod
     def _chunk(level: int, plane: tuple[int, ...]) -> tuple[int, int, int]:
