@@ -27,7 +27,7 @@ from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import DaskEngine, Engine, LocalEngine
 from tomolive.live.crew.fields import fields_of, tiles_of
 from tomolive.live.crew.follow import CrewReconstruction
-from tomolive.live.crew.share import Source
+from tomolive.live.crew.messages import Source
 from tomolive.live.references import References
 from tomolive.live.rules import shipped_rules
 from tomolive.live.run import Batch, Scan

@@ -22,8 +22,9 @@ from tomolive.live.crew import share as sharing
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.fields import check_corrections, fields_of
 from tomolive.live.crew.follow import CrewReconstruction
+from tomolive.live.crew.messages import Orders, Report, Share, Source
 from tomolive.live.crew.post import Post
-from tomolive.live.crew.share import Orders, Report, Share, Source, Work, advance
+from tomolive.live.crew.share import Work, advance
 from tomolive.live.crew.team import Team, taken
 from tomolive.live.orders import Orders as VolumeOrders
 from tomolive.live.scan import ScanReader

@@ -115,7 +115,7 @@ def live(
     if workers or dask:
         from tomolive.live.crew.engines import DaskEngine, LocalEngine
         from tomolive.live.crew.follow import CrewReconstruction
-        from tomolive.live.crew.share import Source
+        from tomolive.live.crew.messages import Source
 
         engine = DaskEngine(dask) if dask else LocalEngine(workers or 1)
         files = settings.files

@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 from tomolive.errors import AddressError
-from tomolive.live.crew.share import Orders, Report, Share, advance
+from tomolive.live.crew.messages import Orders, Report, Share
+from tomolive.live.crew.share import advance
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import Engine
 from tomolive.live.crew.fields import Field, cameras_of, fields_of, tiles_of
-from tomolive.live.crew.share import Source
+from tomolive.live.crew.messages import Source
 from tomolive.live.crew.team import Team
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders

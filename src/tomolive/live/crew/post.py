@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.live.crew.engines import Answer
-from tomolive.live.crew.share import Orders, Report, Share
+from tomolive.live.crew.messages import Orders, Report, Share
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.beam import numbers_of
 from tomolive.live.controls import Wish
 from tomolive.live.crew.fields import ALIGNED, Field, check_corrections
+from tomolive.live.crew.messages import Orders, Report
 from tomolive.live.crew.post import Post
-from tomolive.live.crew.share import Orders, Report
 from tomolive.live.planes import Place
 from tomolive.live.ranges import Ranges
 from tomolive.live.result_planes import ResultPlanes
