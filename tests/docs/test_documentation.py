@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_links_to_a_heading_find_it(page: Path) -> None:
         if anchor and "://" not in target:
             other = (page.parent / file).resolve() if file else page
             assert anchor in _anchors(other.read_text()), f"{page.name}: {target}"
+
+
+def test_links_to_elsewhere_are_well_formed() -> None:
+    """Each is https with a host and has no blank; whether it answers is not looked at."""
+    wrong = [
+        f"{page.name}: {target}"
+        for page in [*PAGES, ROOT / "README.md"]
+        for target in re.findall(r"(?:\]\(|<)(\w+://[^)>]*)[)>]", page.read_text())
+        if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/\S*)?", target)
+        and urlsplit(target).hostname not in ("127.0.0.1", "HOST")
+    ]
+    assert wrong == []
 
 
 def test_every_page_can_be_found_from_the_first() -> None:
