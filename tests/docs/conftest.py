@@ -128,7 +128,7 @@ def starts_in(catalog: str) -> list[dict[str, Any]]:
     """Return the start documents of the runs that have ended."""
     client = open_catalog(catalog)
     with contextlib.closing(client.context):
-        return [dict(run.start) for run in client.values() if run.stop]
+        return [dict(run.start) for run in client.values() if run.metadata.get("stop")]
 
 
 def _finished(catalog: str, results: Path) -> dict[str, Any] | None:
