@@ -346,7 +346,8 @@ class Places:
         except OSError as error:
             raise SettingsError(f"cannot read settings {path}: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings {path} are not YAML: {' '.join(str(error).split())}") from None
+            said = " ".join(str(error).split()).replace('"<unicode string>"', "it")
+            raise SettingsError(f"settings {path} are not YAML: {said}") from None
         if values is None:
             return {}
         if not isinstance(values, dict):

@@ -34,7 +34,7 @@ SEEDED = [
         "required",
     ),
     # what does not fit together
-    ("hub:\n  native: 127.0.0.1\n", 2, "hub.native", "expected tcp://HOST:PORT"),
+    ("hub:\n  native: 127.0.0.1\n", 2, "hub.native", "expected HOST:PORT"),
     ("page:\n  listen: 127.0.0.1:5569\n", 2, "page.listen", "that of hub.native already"),
     ("hub:\n  native: 0.0.0.0:5569\n", 2, "hub.native", "tomolive keys server"),
     ("hub:\n  address: http://hub:5569\n", 2, "hub.address", "begins with none of"),
@@ -131,6 +131,17 @@ def test_the_command_ends_with_1_if_there_is_a_mistake(tmp_path: Path) -> None:
     result = CliRunner().invoke(check, [str(_file(tmp_path, "live:\n  filter: rampe\n")), "--no-look"])
     assert result.exit_code == 1
     assert "beamline.yml:2, live.filter" in result.output
+
+
+def test_a_folder_that_we_make_ourselves_need_not_be_there(tmp_path: Path) -> None:
+    """What the catalog reads and results are written to is made by the first result; any other must exist."""
+    results, other = tmp_path / "results", tmp_path / "other"
+    text = f"live: {{results: {results}}}\ncatalog: {{readable: [{results}, {other}]}}\n"
+    found = [f for f in check_settings(_file(tmp_path, text), {}) if f.key == "catalog.readable"]
+    assert [(f.level, str(f.text).split()[-1]) for f in found if str(results) in f.text] == [
+        ("fine", "written")
+    ]
+    assert [f.level for f in found if str(other) in f.text] == ["mistake"]
 
 
 def test_an_empty_mount_and_an_open_token_are_told(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
     for key, text in listeners(settings).items():
         try:
             Address.parse(text)
-        except TomoliveError as error:
-            yield mistake(key, str(error))
+        except TomoliveError:
+            yield mistake(key, f"{text!r}: expected HOST:PORT, such as 127.0.0.1:8000")
     address = settings.hub.address
     if address is not None and "://" in address and address.partition("://")[0] not in _SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in _SCHEMES)

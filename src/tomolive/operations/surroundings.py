@@ -82,12 +82,16 @@ def _journal_size(settings: Settings) -> Iterator[Finding]:
 
 
 def _readable(settings: Settings) -> Iterator[Finding]:
-    """Try to read where detectors write to."""
+    """Try to read where detectors, and we ourselves, write to."""
+    made = {settings.live.results, settings.volume.folder}
     named = [("files.mounts", here) for here in settings.files.mounts.values()]
     named += [("files.roots", root) for root in settings.files.roots]
     named += [("catalog.readable", folder) for folder in settings.catalog.readable]
     for key, folder in named:
         path = Path(folder)
+        if key == "catalog.readable" and folder in made and not path.exists():
+            yield fine(key, f"{folder} is made when the first result is written")
+            continue
         try:
             empty = next(path.iterdir(), None) is None
         except OSError as error:
