@@ -157,7 +157,7 @@ def test_projections_without_beam_are_left_out(recorded_scan, tmp_path):
     about = result.about["frames"]
     assert (about["used"], about["missing"]) == (117, [])
     assert about["without_beam"] == [[7, 8], [60, 62], [120, 121]]
-    assert "Projections 7, 60 to 61, 120 saw no beam, and are left out." in result.about["notes"]
+    assert "Projections 7, 60 to 61, 120 saw hardly any beam, and are left out." in result.about["notes"]
     everything = make_volume(replace(request, corrections=CorrectionSettings(least_beam=0)))
     assert everything.about["frames"]["used"] == 121
 

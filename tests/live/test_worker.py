@@ -115,7 +115,10 @@ def test_projections_without_beam_are_left_out(live, scan_of):
     assert_same(chosen, offline(scan, used))
     assert_same(final.pictures, offline(scan))
     told = next(s.status for s in runs.store.all if s.status.state == "finished")
-    assert "Projections 0 to 1, 30 to 32 saw no beam, and are left out." in told.message
+    assert "Projections 0 to 1, 30 to 32 saw hardly any beam, and are left out." in told.message
+    assert told.message.count("saw hardly any beam") == 1
+    of = next(iter(chosen.values())).of
+    assert (of.frames_received, of.frames_without_beam) == (60, 5)
     assert "left out" not in final.status.message
     assert (told.frames_received, told.missing) == (60, ())
     starts = [doc for name, doc in documents if name == "start"]

@@ -13,6 +13,7 @@ from tomolive.demo.folder import Folder
 from tomolive.demo.truth import STOCK_FILTERS, rms_error, stock_slice, true_slice
 from tomolive.demo.volume import compare
 from tomolive.errors import CatalogError
+from tomolive.live.run import in_words
 
 ARCHIVE_TIMEOUT_S = 60.0
 
@@ -50,6 +51,7 @@ class Report:
                 "received": frames["received"],
                 "missing": sum(b - a for a, b in frames["missing"]) + self.taken - frames["announced"],
                 "missing_ranges": frames["missing"],
+                "without_beam": frames.get("without_beam", []),
             },
             "center": self.summary["center"],
             "center_source": self.summary["center_source"],
@@ -83,6 +85,8 @@ class Report:
             "  frames      {taken} taken, {received} received, {missing} missing".format(**d["frames"]),
             f"  centre      {self._center()}",
         ]
+        if dark := d["frames"]["without_beam"]:
+            lines.insert(3, f"  without beam {in_words(dark)}, left out of the slices")
         if failure := self.summary.get("failure"):
             lines.append(f"  failed      {failure}")
         if lag := d["lag_s"]:

@@ -114,8 +114,13 @@ def numbers_of(ranges: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:
 
 def without_beam_in_words(numbers: npt.NDArray[np.integer]) -> list[str]:
     """Return what is to be said of projections that are left out: a sentence, or nothing."""
-    which = in_words(ranges_of(numbers))
-    return [f"Projections {which} saw no beam, and are left out."] if len(numbers) else []
+    dark = dark_in_words(numbers)
+    return [f"{dark.capitalize()}, and are left out."] if dark else []
+
+
+def dark_in_words(numbers: npt.NDArray[np.integer]) -> str:
+    """Return what is to be said of dark projections; empty if there are none."""
+    return f"projections {in_words(ranges_of(numbers))} saw hardly any beam" if len(numbers) else ""
 
 
 def thinned(
@@ -129,7 +134,4 @@ def thinned(
 
 
 def _warning(numbers: npt.NDArray[np.integer], values: npt.NDArray[np.float64], low: float | None) -> str:
-    if low is None:
-        return ""
-    dark = ranges_of(numbers[values < low])
-    return f"projections {in_words(dark)} saw hardly any beam" if len(dark) else ""
+    return "" if low is None else dark_in_words(numbers[values < low])

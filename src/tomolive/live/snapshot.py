@@ -59,8 +59,10 @@ class Subject:
     plan: str = ""
     frames_planned: int | None = None
     frames_received: int = 0
-    """Projections that are in the picture."""
+    """Projections that are in the picture, or were left out because they saw no beam."""
     frames_missing: int = 0
+    frames_without_beam: int = 0
+    """How many of those received are left out."""
     coverage: float = 0.0
     """Degrees of the half turn that they cover."""
     coverage_wanted: float = 180.0

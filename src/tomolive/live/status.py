@@ -125,12 +125,18 @@ def _message(watched: Watched, silence: float, trends: Iterable[Trend], more: It
         words.append(f"images cannot be read yet: {scan.unreadable}")
     if scan.missing:
         words.append(f"projections {in_words(scan.missing)} are missing: {scan.missing_because}")
-    words += [trend.warning for trend in trends if trend.warning]
-    words += tomogram.notes if tomogram else []
+    notes = tomogram.notes if tomogram else []
+    # What is left out because it was dark is told of with that.
+    words += [trend.warning for trend in trends if trend.warning and not _begins(notes, trend.warning)]
+    words += notes
     silent = time.monotonic() - watched.heard
     if scan.received and not scan.closed and silent > silence:
         words.append(f"nothing has come of this scan for {silent:.0f} s, and it has not ended")
     return " ".join(_sentence(word) for word in [*words, *more])
+
+
+def _begins(notes: Iterable[str], words: str) -> bool:
+    return any(note.startswith(f"{words.capitalize()},") for note in notes)
 
 
 def _sentence(text: str) -> str:

@@ -178,7 +178,12 @@ def _tell(run: Mapping[str, Any], results: Mapping[tuple[str, str], Any]) -> dic
         "sample": sample.get("name", "") if isinstance(sample, Mapping) else str(sample),
         "plan": start.get("plan_name"),
         "outcome": stop.get("exit_status", "not ended"),
-        "frames": {"planned": planned, "received": counted[0] if counted else None, "missing": []},
+        "frames": {
+            "planned": planned,
+            "received": counted[0] if counted else None,
+            "missing": [],
+            "without_beam": parameters.get("without_beam", []),
+        },
         "center": parameters.get("center"),
         "center_source": parameters.get("center_source", ""),
         "filter": parameters.get("filter"),

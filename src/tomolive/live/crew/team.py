@@ -200,7 +200,7 @@ class Team:
     @property
     def received(self) -> int:
         """Projections that are in every row."""
-        return len(self.scan.received)
+        return len(self.scan.received) - len(self.without_beam)
 
     @property
     def without_beam(self) -> npt.NDArray[np.int64]:

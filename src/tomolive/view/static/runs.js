@@ -152,6 +152,7 @@ export class Runs {
       Plan: run.plan,
       Projections: `${frames.received ?? "?"} of ${frames.planned ?? frames.announced ?? "?"}`,
       Missing: missing,
+      ...(frames.without_beam?.length ? { "Without beam": `${ranges(frames.without_beam, 6)}, left out` } : {}),
       Angles: run.coverage_deg === null ? "" : `${number(run.coverage_deg, 4)}°`,
       "Rotation centre": `${number(run.center, 6)} (${run.center_source || "source unknown"})`,
       Filter: run.filter,

@@ -14,12 +14,13 @@ const IN_A_ROW = 3;
 export function provenance(of, levels, units) {
   const scan = [of.scan_id === null ? "" : `scan ${of.scan_id}`, of.run_uid, of.sample, of.plan];
   const frames = `${of.frames_received}${of.frames_planned === null ? "" : ` of ${of.frames_planned}`} projections`;
+  const dark = of.frames_without_beam && `${of.frames_without_beam} left out that saw no beam`;
   const degrees = `${number(of.coverage, 4)} of ${number(of.coverage_wanted, 4)} degrees`;
   const center = `rotation centre ${number(of.center, 6)} (${of.center_source || "source unknown"})`;
   const range = `levels ${levels.slices.map((value) => number(value, 4)).join(" to ")} ${units}`;
   return [
     scan.filter(Boolean).join(" · "),
-    [frames, `${of.frames_missing || "none"} missing`, degrees].join(" · "),
+    [frames, `${of.frames_missing || "none"} missing`, dark, degrees].filter(Boolean).join(" · "),
     [center, `filter ${of.filter}`, corrected(of.corrections), range.trim(), new Date().toISOString().slice(0, 19) + " UTC"].filter(Boolean).join(" · "),
   ];
 }
