@@ -1,10 +1,14 @@
 """Of which scan a published picture is."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
-from tomolive.config import LiveSettings
+from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls
-from tomolive.live.snapshot import SnapshotStore
+from tomolive.live.publication import Publication, Strip
+from tomolive.live.snapshot import SnapshotStore, Status
 from tomolive.live.worker import LiveReconstruction
 
 
@@ -24,3 +28,20 @@ def test_a_picture_knows_its_scan_when_the_next_takes_darks(tmp_path, scan_of, m
         assert (of.frames_received, of.frames_planned, of.frames_missing) == (60, 60, 0)
         assert of.coverage == pytest.approx(of.coverage_wanted, abs=4)
         assert of.pixel_size_um == 2.0
+
+
+def test_a_picture_learns_that_its_centre_was_found_again():
+    """A picture that needs no drawing says how its centre is known now; not what another centre is known by."""
+    scan = SimpleNamespace(run_uid="a", scan_id=1, sample="", plan="", planned=9, missing=(), pixel_size_um=1)
+    tomogram = SimpleNamespace(
+        scan=scan, received=9, without_beam=(), coverage=180.0, coverage_wanted=180.0, center=7.5,
+        center_source="estimated", filter="ramp", corrections=CorrectionSettings(), units="1/cm",
+    )  # fmt: skip
+    store = SnapshotStore()
+    publication = Publication(store)
+    publication.show_strip(tomogram, Strip(np.zeros((2, 6), np.float32), (6.5, 7.5, 8.5), (1, 2, 1), 7.5))
+    told = []
+    for run, center, source in [("a", 7.5, "refined"), ("a", 8.0, "given"), ("b", 7.5, "given")]:
+        publication.publish(Status(run_uid=run, center=center, center_source=source))
+        told.append(store.latest.pictures["candidates"].of.center_source)
+    assert told == ["refined"] * 3

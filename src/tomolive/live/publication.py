@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy.typing as npt
 
@@ -137,6 +137,7 @@ class Publication:
         """Show the newest pictures with ``status``."""
         self.redraw = self.retell = False
         self._status_due = time.monotonic() + PICTURE_PERIOD_S
+        self._pictures = {key: _confirmed(picture, status) for key, picture in self._pictures.items()}
         self._store.publish(status, self._pictures)
 
     def _draw_on_demand(
@@ -165,6 +166,15 @@ class Publication:
         plane: Plane = key.partition("@")[0]  # pyright: ignore[reportAssignmentType]
         self._version += 1
         self._pictures[key] = Picture(plane, pixels, position, self._version, units, of, key)
+
+
+def _confirmed(picture: Picture, status: Status) -> Picture:
+    """Return a picture as it is, or knowing that its centre has been found again by better means."""
+    of = picture.of
+    same = (of.run_uid, of.center) == (status.run_uid, status.center)
+    if not same or of.center_source == status.center_source:
+        return picture
+    return replace(picture, of=replace(of, center_source=status.center_source))
 
 
 def _subject(tomogram: Shown) -> Subject:
