@@ -31,7 +31,7 @@ def test_a_picture_knows_its_scan_when_the_next_takes_darks(tmp_path, scan_of, m
 
 
 def test_a_picture_learns_that_its_centre_was_found_again():
-    """A picture that needs no drawing says how its centre is known now; not what another centre is known by."""
+    """A picture that needs no drawing says how its centre is known now, not how another is."""
     scan = SimpleNamespace(run_uid="a", scan_id=1, sample="", plan="", planned=9, missing=(), pixel_size_um=1)
     tomogram = SimpleNamespace(
         scan=scan, received=9, without_beam=(), coverage=180.0, coverage_wanted=180.0, center=7.5,
