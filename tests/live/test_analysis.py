@@ -308,7 +308,7 @@ def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, mon
     found = [row for row in summary["analysis"] if row["number"] == "mean"]
     assert [row["final"] for row in found][-1]
     assert found[-1]["value"] == pytest.approx(tifffile.imread(summary["slices"]["xy"]).mean(), rel=1e-4)
-    [trend] = [t for t in status.trends if t.name == "mean: mean"]
+    [trend] = [t for t in status.trends if t.name == "mean (mean)"]
     assert trend.points[-1] == (180, pytest.approx(found[-1]["value"]))
     [stream] = [doc["uid"] for name, doc in published if name == "descriptor" and doc["name"] == "analysis"]
     told = [doc["data"] for name, doc in published if name == "event" and doc["descriptor"] == stream]
@@ -394,8 +394,8 @@ def test_numbers_become_trends_and_events():
         for n, at in ((3.0, 90.4), (4.0, 180))
     ]
     assert [(t.name, t.points, t.over) for t in trends(found)] == [
-        ("count: n", ((90, 3.0), (180, 4.0)), "degrees"),
-        ("count: d", ((90, 0.5), (180, 0.5)), "degrees"),
+        ("n (count)", ((90, 3.0), (180, 4.0)), "degrees"),
+        ("d (count)", ((90, 0.5), (180, 0.5)), "degrees"),
     ]
     rows = events(found)
     assert len(rows) == 4

@@ -182,6 +182,9 @@ def test_a_candidate_centre_can_be_chosen(
     best.click()
     wait(lambda: scan.status.center == 129.4, "the centre")
     page.get_by_role("button", name="Rotation centre 129.4 · best score · in force").wait_for()
+    scan.publish(20, run_uid="next", scan_id=13, candidates=(), candidate_scores=())
+    page.locator("#candidates .note", has_text="The next scan has begun").wait_for()
+    assert page.locator("#candidates li").count() == 0
     page.keyboard.press("Escape")
     assert page.locator("#candidates").is_hidden()
     wait(lambda: "candidates" not in scan.controls.looked_at, "nobody to look at candidates")

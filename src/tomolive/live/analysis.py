@@ -308,7 +308,7 @@ def trends(findings: Sequence[Finding]) -> tuple[Trend, ...]:
         for key, value in found.values.items():
             points.setdefault((found.analysis, key, found.over), {})[round(found.at)] = value
     return tuple(
-        Trend(f"{_short(analysis)}: {key}", "", tuple(sorted(values.items())), over=over)
+        Trend(f"{key} ({_short(analysis)})", "", tuple(sorted(values.items())), over=over)
         for (analysis, key, over), values in points.items()
     )
 

@@ -19,6 +19,8 @@ export class Candidates {
     this.line = section.querySelector(".note");
     this.open = false;
     this.picture = null;
+    this.run = "";
+    this.over = false;
     this.centers = [];
     button.addEventListener("click", () => this.toggle());
     section.querySelector(".close").addEventListener("click", () => this.toggle(false));
@@ -44,6 +46,7 @@ export class Candidates {
   }
 
   ask() {
+    this.over = false;
     this.room.shared.ask("candidates");
     this.room.send({ type: "candidates", step: Number(this.step.value), count: COUNT });
     this.say();
@@ -55,6 +58,12 @@ export class Candidates {
   }
 
   update(status, center) {
+    if (status.run_uid !== this.run) {
+      // What was drawn belongs to the scan before.
+      this.over = this.picture !== null;
+      this.picture = null;
+      this.run = status.run_uid;
+    }
     if (!this.open) return;
     this.centers = status.candidates;
     this.scores = status.candidate_scores;
@@ -91,8 +100,9 @@ export class Candidates {
   }
 
   say() {
-    const pending = this.room.shared.isPending("candidates") || !this.picture;
-    this.line.textContent = pending ? "pending: the candidates are being drawn …" : "The sharpest edges belong to the right centre. Click it.";
+    const pending = this.room.shared.isPending("candidates") || (!this.picture && !this.over);
+    const drawn = this.over ? "The next scan has begun: ask again when it has come far enough." : "The sharpest edges belong to the right centre. Click it.";
+    this.line.textContent = pending ? "pending: the candidates are being drawn …" : drawn;
     this.line.classList.toggle("pending", pending);
   }
 
