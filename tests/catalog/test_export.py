@@ -165,14 +165,14 @@ def test_a_run_goes_through_hubs_once(scan, hubs, detector_folder, tmp_path):
     run, other = three_streams(scan), three_streams(scan)
     result_uid, result = result_of(run, detector_folder / f"published-{run.uid}")
     publisher = Publisher(hubs("first"), spool=tmp_path / "spool")
-    for name, doc in [*other.documents, *run.documents, *three_streams(scan).documents, *result]:
+    for name, doc in [*other.documents, *three_streams(scan).documents, *run.documents, *result]:
         publisher(name, doc)
     publisher.close(60)
 
     runs = from_hub(publisher.address, run.uid[:10])
     assert list(runs) == [run.uid, result_uid]
     assert runs[run.uid] == run.documents
-    assert from_hub(publisher.address, "newest") == runs  # the newest is its result
+    assert from_hub(publisher.address, "newest") == runs  # a result is not the newest run
     export(runs, tmp_path / "home", Locator({}, [detector_folder]))
 
     second = hubs("second")

@@ -122,6 +122,8 @@ def _stand_ins(
     images = str(stage.images)
     return [
         (".venv/bin/", ""),
+        # Beside the one that serves all pages, which would end if its cursor were taken.
+        ("tomolive archive --hub", f"tomolive archive --name {Path(folder).name} --hub"),
         ("http://127.0.0.1:8010/api/v1?api_key=...", stage.catalog),
         ("--catalog http://tiled:8000", f"--catalog {stage.catalog}"),
         *((f"{host}:5569", hub) for host in ("hub.example.org", "hub", "localhost", "127.0.0.1")),

@@ -79,7 +79,13 @@ def test_a_simulated_scan(tmp_path, services, style, plan):
     running = services.start("live", live(tmp_path, services, "--page", ANY))
     assert simulate(tmp_path, services, "--style", style, "--plan", plan) == 0
     (summary,) = summaries(tmp_path, 1)
-    assert summary["frames"] == {"planned": 60, "announced": 60, "received": 60, "missing": []}
+    assert summary["frames"] == {
+        "planned": 60,
+        "announced": 60,
+        "received": 60,
+        "missing": [],
+        "without_beam": [],
+    }
     assert (summary["darks"], summary["flats"], summary["outcome"]) == (5, 5, "success")
     assert summary["center"] == pytest.approx(0.487 * 64, abs=0.3)
     assert tifffile.imread(summary["slices"]["xz"]).shape == (32, 64)

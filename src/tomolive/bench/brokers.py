@@ -14,7 +14,6 @@ from pathlib import Path
 from tomolive.errors import TomoliveError
 
 _START_SECONDS = 60.0
-_END_SECONDS = 30.0
 
 
 class AbsentError(TomoliveError):
@@ -26,13 +25,11 @@ class Broker(ABC):
 
     name: str
     keeps = True
-    """Whether it still has its documents after it was ended."""
+    """Whether it still has its documents after SIGKILL."""
     is_quick = True
     """Whether its speed says something, and it takes as many documents as a disk."""
     takes_big = True
     """Whether documents of several megabytes get through."""
-    end_signal = signal.SIGKILL
-    """What ends it when it is to die: SIGKILL, unless it keeps its documents only when it ends cleanly."""
     required = True
     """Whether continuous integration has it."""
 
@@ -79,14 +76,10 @@ class Broker(ABC):
         return True
 
     def kill(self) -> None:
-        """End it."""
+        """End it by SIGKILL."""
         if self._process is not None:
-            self._process.send_signal(self.end_signal)
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()
+            self._process.wait()
 
     @property
     def is_running(self) -> bool:
@@ -192,11 +185,11 @@ class KafkaMock(KafkaBroker):
 
 
 class NoidaBroker(KafkaBroker):
-    """noida-db, a Kafka broker in one binary, on PyPI; it saves its data when it ends cleanly."""
+    """noida-db, a Kafka broker in one binary, on PyPI; it keeps its data in memory until it ends."""
 
     name = "kafka"
     version = "0.2.3"
-    end_signal = signal.SIGTERM
+    keeps = False
     required = False
 
     def command(self) -> list[str]:

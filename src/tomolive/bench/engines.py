@@ -100,7 +100,7 @@ def _kills(
             cast_in=lambda at: EngineCast(at, broker),
         )
     return {
-        "broker_fault": broker.end_signal.name if broker.keeps else "SIGSTOP, 1 s",
+        "broker_fault": "SIGKILL" if broker.keeps else "SIGSTOP, 1 s",
         "broker_kills": outcome.hub_kills + outcome.hub_and_consumer_kills,
         "publisher_kills": outcome.publisher_kills,
         "consumer_kills": outcome.consumer_kills + outcome.hub_and_consumer_kills,

@@ -21,7 +21,6 @@ from tomolive.stream.messages import Position
 
 log = logging.getLogger(__name__)
 
-CURSOR = "archive"
 _RETRY_S = 2.0
 _ATTEMPTS = 5
 
@@ -39,12 +38,21 @@ class ArchiveKeeper:
         If it is not in ``uri``.
     mounts : mapping, optional
         Path prefix in documents -> path prefix where the Tiled server runs.
+    name : str
+        Of the cursor at the hub.
     """
 
     def __init__(
-        self, address: str, uri: str, *, api_key: str | None = None, mounts: Mapping[str, str] | None = None
+        self,
+        address: str,
+        uri: str,
+        *,
+        api_key: str | None = None,
+        mounts: Mapping[str, str] | None = None,
+        name: str = "archive",
     ) -> None:
         self._address, self._uri, self._api_key, self._mounts = address, uri, api_key, mounts
+        self._name = name
         self._stopped = threading.Event()
         self._end: Callable[[], object] = lambda: None
         self._failed: Counter[str] = Counter()
@@ -96,7 +104,7 @@ class ArchiveKeeper:
     def _archive(self, client: Any, begin: Position | None) -> None:
         if begin is not None:
             log.info("the oldest run that is not complete begins at document %d of the journal", begin.offset)
-        dispatcher = RemoteDispatcher(self._address, name=CURSOR, start=begin, on_error="stop")
+        dispatcher = RemoteDispatcher(self._address, name=self._name, start=begin, on_error="stop")
         self._dispatcher = dispatcher
         skip = frozenset(uid for uid, times in self._failed.items() if times >= _ATTEMPTS)
         archive = Archive(client, mounts=self._mounts, on_failure=dispatcher.stop, skip=skip)

@@ -80,6 +80,8 @@ def catalog(
               help="The Tiled server sees the files under /there in documents as /here.")  # fmt: skip
 @click.option("--api-key", envvar=["TILED_API_KEY", "TILED_SINGLE_USER_API_KEY"],
               help="Key of the Tiled server, if it is not in the address.")  # fmt: skip
+@click.option("--name", default="archive", show_default=True,
+              help="Of the cursor at the hub: an archive to a second catalog needs another.")  # fmt: skip
 @click.option("--http", metavar="HOST:PORT", help="/healthz and /metrics; without it there are none.")
 @config_option
 def archive(
@@ -87,6 +89,7 @@ def archive(
     uri: str | None,
     mounts: tuple[str, ...],
     api_key: str | None,
+    name: str,
     http: str | None,
     config: Path | None,
 ) -> None:
@@ -103,7 +106,8 @@ def archive(
     uri = uri or settings.catalog.uri
     if uri is None:
         raise SettingsError("name the Tiled server with --catalog URI, or as catalog.uri")
-    keeper = ArchiveKeeper(hub, uri, api_key=api_key, mounts=parse_mounts(mounts) or settings.archive.mounts)
+    mapped = parse_mounts(mounts) or settings.archive.mounts
+    keeper = ArchiveKeeper(hub, uri, api_key=api_key, mounts=mapped, name=name)
     require_listener(hub)
     service.stop_on_signals(keeper.stop)
     where = http or settings.archive.http
