@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/tomolive demo $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,6 +15,12 @@ from tomolive.stream.dispatcher import RemoteDispatcher
 
 TIMEOUT = 60.0
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+LONGEST = ("test_pages_run.py", "test_demo.py", "test_three_sessions.py", "test_demo_volume.py", "test_kills.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker has one of them left at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture

@@ -45,8 +45,9 @@ def test_upstream_misfiles_a_shared_resource(client: Any, scan: type) -> None:
     assert "det" not in list(stored["flats"].base)
 
 
-def test_upstream_takes_a_column_for_integers(client: Any, scan: type) -> None:
+def test_upstream_takes_a_column_for_integers(client: Any, scan: type, monkeypatch: Any) -> None:
     """A number that begins at 0 loses its fractions or is refused: why numbers are made floats."""
+    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_TIMEOUT", 1.0)
     run = scan(1)
     descriptor = run.descriptor("primary", motor=NUMBER)
     for position in (0, 0.5):
