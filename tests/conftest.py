@@ -15,7 +15,7 @@ from tomolive.stream.dispatcher import RemoteDispatcher
 
 TIMEOUT = 60.0
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-LONGEST = ("test_pages_run.py", "test_demo.py", "test_three_sessions.py", "test_demo_volume.py", "test_kills.py")
+LONGEST = ("test_pages_run.py", "test_demo.py", "test_three_sessions.py", "test_demo_volume.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -194,7 +194,7 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_endless_demo_removes_only_what_it_made(tmp_path: Path) -> None:
-    """With --keep 1 the first scan's images go when the third comes; a stranger's folder stays; SIGTERM ends it."""
+    """With --keep 1 the first scan's images go when the third comes, not a stranger's; SIGTERM ends it."""
     stranger = tmp_path / "all" / "data" / "my_thesis"
     stranger.mkdir(parents=True)
     (stranger / "chapter").write_text("precious")
