@@ -159,7 +159,13 @@ def test_replay_reconstructs_an_existing_scan(tmp_path: Path) -> None:
                      "--page", "127.0.0.1:0", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["frames"] == {"taken": 91, "received": 91, "missing": 0, "missing_ranges": []}
+    assert figures["frames"] == {
+        "taken": 91,
+        "received": 91,
+        "missing": 0,
+        "missing_ranges": [],
+        "without_beam": [],
+    }
     assert figures["center"] == pytest.approx(center, abs=0.2)
     assert all(Path(path).exists() for path in figures["slices"].values())
 
