@@ -108,6 +108,7 @@ class TwoCameras:
         self.turn = self._descriptor("projections", angle)
         self.first = self.at
         self.taken = 0
+        assert publish.flush(60)  # who asks the hub for this run finds it
 
     def _descriptor(self, name: str, more: dict[str, Any]) -> Any:
         keys = {
