@@ -429,9 +429,13 @@ def test_a_scan_may_end_while_a_plane_is_dragged(
         page.mouse.move(box["x"] + box["width"] / 2 + 10 * step, box["y"] + box["height"] / 2)
     page.mouse.up()
     page.locator("#scan", has_text="Scan 13").wait_for()
-    x = page.get_by_label("Position of the YZ slice along x").input_value()
-    scan.publish(6)
-    wait(lambda: shows(page, "yz", f"x {x}"), "the plane under the hand, of the next scan")
+    position = page.get_by_label("Position of the YZ slice along x")
+
+    def is_drawn() -> bool:
+        scan.publish(6)  # again, because what the page looks at reaches the server when it will
+        return shows(page, "yz", f"x {position.input_value()}")
+
+    wait(is_drawn, "the plane under the hand, of the next scan")
     assert page.locator("#refused").is_hidden()
 
 
