@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,7 @@ class CatalogRuns:
         CatalogError
             if the catalog does not answer.
         """
-        if self._uri is None:
-            return None
-        from tomolive.catalog.open import tiled_errors
-
-        with self._lock, tiled_errors(self._uri):
-            found = self._result(uid, _SLICES, "slices")
+        with self._newest_result(uid, _SLICES, "slices") as found:
             if found is None:
                 return None
             stream, parameters = found
@@ -83,12 +79,7 @@ class CatalogRuns:
         CatalogError
             if the catalog does not answer.
         """
-        if self._uri is None:
-            return None
-        from tomolive.catalog.open import tiled_errors
-
-        with self._lock, tiled_errors(self._uri):
-            found = self._result(uid, _VOLUME, "volume")
+        with self._newest_result(uid, _VOLUME, "volume") as found:
             if found is None:
                 return None
             array, parameters = found[0]["volume"], found[1]
@@ -104,25 +95,29 @@ class CatalogRuns:
         CatalogError
             if the catalog does not answer.
         """
-        if self._uri is None:
-            return None
-        from tomolive.catalog.open import tiled_errors
-
-        with self._lock, tiled_errors(self._uri):
-            found = self._result(uid, _VOLUME, "volume")
+        with self._newest_result(uid, _VOLUME, "volume") as found:
             if found is None or not 0 <= z < found[0]["volume"].shape[0]:
                 return None
             return np.asarray(found[0]["volume"][z], np.float32), found[1]
 
-    def _result(self, uid: str, plan: str, stream: str) -> tuple[Any, dict[str, Any]] | None:
-        """Return the stream and the parameters of the newest result of a run that has data."""
+    @contextmanager
+    def _newest_result(self, uid: str, plan: str, stream: str) -> Iterator[tuple[Any, dict[str, Any]] | None]:
+        """Give stream and parameters of the newest result of a run that has data; None: there is none."""
+        if self._uri is None:
+            yield None
+            return
         from tiled.queries import Key
 
-        results = self._open().search(Key("start.raw_run") == uid)
-        for result in reversed(results.search(Key("start.plan_name") == plan).values()):
-            if stream in result:
-                return result[stream], result.metadata["start"]["tomolive"]["parameters"]
-        return None
+        from tomolive.catalog.open import tiled_errors
+
+        with self._lock, tiled_errors(self._uri):
+            of_run = self._open().search(Key("start.raw_run") == uid)
+            results = reversed(of_run.search(Key("start.plan_name") == plan).values())
+            found = next((result for result in results if stream in result), None)
+            if found is None:
+                yield None
+            else:
+                yield found[stream], found.metadata["start"]["tomolive"]["parameters"]
 
     def _open(self) -> Any:
         if self._client is None:
