@@ -12,7 +12,7 @@ from tomolive.stream import inspection, records
 from tomolive.stream.codec import encode
 from tomolive.stream.cursors import Cursors
 from tomolive.stream.index import Batch
-from tomolive.stream.journal import Journal
+from tomolive.stream.journal import Journal, Reader
 from tomolive.stream.messages import Position
 
 PUBLISHER = b"publisher-000001"
@@ -82,6 +82,29 @@ def test_everything_is_there_after_a_restart(open_journal, make_run, fsync, clea
     assert again.publishers == {PUBLISHER: len(run) + len(other)}
     assert again.find_run(run[0][1]["uid"]) == 0
     assert again.newest_run() == again.find_run(other[0][1]["uid"]) == len(run)
+
+
+def test_the_newest_run_is_looked_for_once(open_journal, make_run, monkeypatch):
+    """Results of scans are passed over without being read again; a scan that is no longer kept is none."""
+    scan, following = make_run(1), make_run(1)
+    results = [pair for _ in range(20) for pair in make_run(1, tomolive={"raw_run": scan[0][1]["uid"]})]
+    journal, read = open_journal(), []
+    monkeypatch.setattr(journal, "reader", lambda at: (read.append(at), Reader(journal, at))[1])
+    append(journal, [*scan, *results])
+    assert [journal.newest_run() for _ in range(3)] == [0, 0, 0]
+    assert len(read) == 21
+    append(journal, results, first_seq=1000)
+    assert journal.newest_run() == 0
+    assert len(read) == 41
+    append(journal, following, first_seq=2000)
+    assert journal.newest_run() == journal.find_run(following[0][1]["uid"])
+    append(journal, results, first_seq=3000)
+    assert open_journal().newest_run() == journal.find_run(following[0][1]["uid"])
+    bounded = open_journal(keep_bytes=5000)
+    assert bounded.newest_run() is not None
+    append(bounded, results, first_seq=4000)
+    assert bounded.first > journal.find_run(following[0][1]["uid"])
+    assert bounded.newest_run() is None
 
 
 def test_it_can_be_read_from_any_document_on(open_journal, make_run):

@@ -8,6 +8,7 @@ described in docs/reference/journal.md.
 import bisect
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import threading
@@ -74,6 +75,8 @@ class Journal:
         except BaseException:
             os.close(self._lock_fd)
             raise
+        self._newest_run: tuple[int, int | None] = 0, None
+        """Up to which offset it was looked for, and what was found."""
         self._dirty = False
         self._turning = threading.Lock()  # a segment is not closed while it is being synced
         self._closed = threading.Event()
@@ -105,8 +108,13 @@ class Journal:
 
     def newest_run(self) -> int | None:
         """Return the offset of the newest start document that is of no result."""
-        offsets = (at for segment in reversed(self._segments) for at in sorted(segment.runs.values())[::-1])
-        return next((offset for offset in offsets if not is_result(self._document(offset))), None)
+        searched, found = self._newest_run  # a start document is read once, however many consumers ask
+        segments = (segment for segment in reversed(self._segments) if segment.end > searched)
+        offsets = (at for segment in segments for at in sorted(segment.runs.values(), reverse=True))
+        later = itertools.takewhile(lambda at: at >= searched, offsets)
+        found = next((at for at in later if not is_result(self._document(at))), found)
+        self._newest_run = self.head, found
+        return found if found is not None and found >= self.first else None
 
     def _document(self, offset: int) -> dict[str, Any]:
         reader = self.reader(offset)
