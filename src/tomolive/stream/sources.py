@@ -125,7 +125,7 @@ class HubSource:
             self._ping_due = now + _PING_SECONDS
         if self._done != self._acknowledged and now >= self._acknowledge_due:
             self._acknowledge(dealer)
-        if dealer.poll(_POLL_MS if self._done == self._acknowledged else _ACKNOWLEDGE_MS):
+        if dealer.poll(_POLL_MS):
             parts = dealer.recv_multipart()
             self._asked = self._waited = 0.0
             try:
