@@ -99,7 +99,7 @@ def test_a_run_of_the_catalog_opens_offline_as_its_readme_says(
     server, client, scan, detector_folder, tmp_path
 ):
     """In a fresh process, far from server and detector: frames, numbers, and those of its result."""
-    run = three_streams(scan, sample="tooth")
+    run = three_streams(scan, sample="molar")
     result_uid, result = result_of(run, detector_folder / f"published-{run.uid}")
     in_catalog(client, run.documents, result)
     pictures = tmp_path / "results" / run.uid
@@ -129,7 +129,7 @@ print(json.dumps([run.start["sample"], frames, run["flats"]["angle"].read().toli
     )
     assert done.returncode == 0, done.stderr
     sample, frames, angles, mean = json.loads(done.stdout.splitlines()[-1])
-    assert sample == "tooth"
+    assert sample == "molar"
     assert frames == {"darks": [1, 2], "flats": [3, 4], "projections": [5, 6, 7, 8, 9]}
     assert (angles, mean) == ([0.0, 10.0], 0.5)
 
