@@ -24,48 +24,52 @@ def rms(difference, mask=...):
     return float(np.sqrt(np.mean(np.square(difference[..., mask], dtype="f8"))))
 
 
-SIZES = [(65, 100, name) for name in FILTERS] + [(128, 180, "ramp"), (193, 270, "ramp"), (128, 180, "hann")]
+# no other library has butterworth
+SIZES = [(129, 200, name) for name in FILTERS if name != "butterworth"]
+SIZES += [(128, 180, "ramp"), (256, 360, "ramp"), (128, 180, "hann")]
 
 
 @pytest.mark.parametrize(("size", "count", "name"), SIZES)
 def test_error_is_no_worse_than_that_of_the_best_library(phantom, size, count, name):
-    """On the same exact sinogram, inside the circle; lines drawn one by one come within a fortieth of it."""
+    """On the same exact sinogram, inside the circle; lines drawn one by one come within a fiftieth of it."""
     truth, angles = phantom(size), half_turn(count)
-    sinogram = truth.sinogram(angles)
-    peers = {library: truth.error(picture) for library, picture in by_others(sinogram, angles, name)}
-    if name != "butterworth":
-        assert "algotom" in peers or "astra" in peers or "skimage" in peers
-    for method, allowed in (("gridding", 1.0), ("backprojection", 1.025)):
-        found = truth.error(reconstruct(sinogram, angles, (size - 1) / 2, filter=name, method=method)[0])
-        assert found <= allowed * min(peers.values(), default=np.inf), (method, peers)
+    peers = {library: truth.error(picture) for library, picture in by_others(truth, angles, name)}
+    if not peers:
+        pytest.skip(f"no library is installed that knows {name}")
+    for method, allowed in (("gridding", 1.0), ("backprojection", 1.02)):
+        picture = reconstruct(truth.sinogram(angles), angles, (size - 1) / 2, filter=name, method=method)[0]
+        assert truth.error(picture) <= allowed * min(peers.values()), (method, peers)
 
 
-def by_others(sinogram, angles, name):
-    """Reconstruct with each library that is there and knows the filter: yield its name and the slice."""
-    size = sinogram.shape[1]
+def by_others(truth, angles, name):
+    """Reconstruct with each library that is there and knows the filter: yield its name and the slice.
+
+    The rows of all of them run the other way.
+    """
+    size, sinogram = truth.size, truth.sinogram(angles)
     if name in ("ramp", "hann", "parzen") and find_spec("algotom"):
         from algotom.rec.reconstruction import fbp_reconstruction
 
         window = None if name == "ramp" else name
-        yield (
-            "algotom",
-            fbp_reconstruction(
-                sinogram,
-                (size - 1) / 2,
-                angles=angles,
-                filter_name=window,
-                apply_log=False,
-                gpu=False,
-                ncore=1,
-            ),
+        picture = fbp_reconstruction(
+            sinogram, (size - 1) / 2, angles=angles, filter_name=window, apply_log=False, gpu=False, ncore=1
         )
-    if name != "butterworth" and find_spec("astra"):
+        yield "algotom", picture[::-1]
+    if find_spec("astra"):
         from tomolive.bench.astra_fbp import astra_fbp
 
-        yield "astra", astra_fbp(size, angles, {"ramp": "ram-lak"}.get(name, name))(sinogram)
-    # scikit-image turns about column size // 2, which is the middle of an odd number only
-    if name in ("ramp", "shepp-logan", "cosine", "hann") and size % 2:
-        yield "skimage", iradon(sinogram.T, np.degrees(angles), filter_name=name)[::-1]
+        yield "astra", astra_fbp(size, angles, {"ramp": "ram-lak"}.get(name, name))(sinogram)[::-1]
+    if name in ("ramp", "shepp-logan", "cosine", "hann"):
+        # it turns about column size // 2
+        moved = truth.sinogram(angles, size // 2)
+        picture = iradon(moved.T, np.degrees(angles), filter_name=name)[::-1]
+        yield "skimage", picture if size % 2 else _half_pixel(picture)
+
+
+def _half_pixel(image):
+    """Move a picture by half a pixel both ways, as exactly as a Fourier transform can."""
+    ky, kx = np.fft.fftfreq(image.shape[0])[:, None], np.fft.fftfreq(image.shape[1])[None]
+    return np.fft.ifft2(np.fft.fft2(image) * np.exp(1j * np.pi * (kx + ky))).real
 
 
 @pytest.mark.parametrize("method", METHODS)
