@@ -83,17 +83,16 @@ class SliceAccumulator:
         threads: int = 2,
         part: Part | None = None,
     ) -> None:
-        self._shape = part.shape if part else (rows, columns)
+        shape = part.shape if part else (rows, columns)
         self._columns = columns
         self._threads = threads
         self._turn = turn
         self._centring = Centring(columns, center, provisional)
         store = store if store is not None else ProjectionStore()
         self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
-        self.arrivals = Arrivals(self._shape)
+        self.arrivals = Arrivals(shape)
         """Projections that came, whether they are used or not."""
-        self._angles = self.arrivals.angles
-        self._references = ReferencesInForce(self._shape, part)
+        self._references = ReferencesInForce(shape, part)
         self._drawing = Drawing(self._projections, threads)
         self._planes = ResultPlanes((rows, columns, columns), 1)
         self._set_up(check_filter(filter), corrections)
@@ -138,7 +137,7 @@ class SliceAccumulator:
             self._references.given = before
             raise
         self._centring.reconsider()
-        self._centring.from_pair(self._projections, self._angles)
+        self._centring.from_pair(self._projections, self.angles)
         self._redraw()
 
     def add(
@@ -159,27 +158,25 @@ class SliceAccumulator:
         if not fresh.any():
             return
         self._projections.append(projections[fresh], np.asarray(numbers)[fresh])
-        self._angles = self.arrivals.angles[self._projections.used]
         if self.field is None or not self.received:
             return
         if estimate and self.recentre():
             return
         if self._axis(self.corrections) == self._projections.axis:
-            self._drawing.draw_new(self._angles, self.center)
+            self._drawing.draw_new(self.angles, self.center)
         else:  # it has turned so far by now that it is seen to be a half acquisition
             self._redraw()
 
     def leave_out(self, numbers: npt.NDArray[np.integer]) -> None:
         """Have slices hold all projections but those with these numbers, also of those to come."""
         if self._projections.leave_out(numbers):
-            self._angles = self.arrivals.angles[self._projections.used]
             self._centring.reconsider()
-            self._centring.from_pair(self._projections, self._angles)
+            self._centring.from_pair(self._projections, self.angles)
             self._redraw()
 
     def recentre(self) -> bool:
         """Estimate the centre from the best opposite pair; return whether it moved, and slices with it."""
-        moved = self._centring.from_pair(self._projections, self._angles)
+        moved = self._centring.from_pair(self._projections, self.angles)
         if moved:
             self._redraw()
         return moved
@@ -194,7 +191,7 @@ class SliceAccumulator:
         self.recentre()
         if refine and (question := self.refinement()):
             self.take_center(question())
-        self._drawing.settle(self._angles, self.center)
+        self._drawing.settle(self.angles, self.center)
 
     # -- what a user changes ---------------------------------------------------------------------------
 
@@ -231,18 +228,18 @@ class SliceAccumulator:
         Until there is enough to estimate it from, it stays where it is.
         """
         self._centring.forget()
-        self._centring.from_pair(self._projections, self._angles)
+        self._centring.from_pair(self._projections, self.angles)
         if refine and (question := self.refinement()):
             self._centring.take(question())
         self._redraw()
 
     def refinement(self) -> Question | None:
         """Return what refines the centre with all that came, for any thread; see `take_center`."""
-        return self._centring.refinement(self._projections, self._angles, self._threads)
+        return self._centring.refinement(self._projections, self.angles, self._threads)
 
     def early_estimate(self, threads: int = 1) -> Question | None:
         """Return what estimates the centre before 180 degrees, for any thread; None: too early, or late."""
-        return self._centring.early(self._projections, self._angles, threads)
+        return self._centring.early(self._projections, self.angles, threads)
 
     def take_center(self, found: Found | None, *, early: bool = False) -> bool:
         """Take a centre that was found, unless a better one is known; return whether slices changed."""
@@ -325,7 +322,7 @@ class SliceAccumulator:
     @property
     def angles(self) -> npt.NDArray[np.float64]:
         """Of the projections that are used, radians, in order of arrival."""
-        return self._angles
+        return self.arrivals.angles[self._projections.used]
 
     @property
     def field(self) -> AnyField | None:
@@ -346,8 +343,8 @@ class SliceAccumulator:
     def coverage(self) -> float:
         """Degrees of the half turn that the projections cover; of the whole turn in a half acquisition."""
         if self._projections.is_widened:
-            return float(np.degrees(2 * geometry.covered(self._angles / 2)))
-        return float(np.degrees(geometry.covered(self._angles)))
+            return float(np.degrees(2 * geometry.covered(self.angles / 2)))
+        return float(np.degrees(geometry.covered(self.angles)))
 
     @property
     def coverage_wanted(self) -> float:
@@ -376,14 +373,10 @@ class SliceAccumulator:
         """Return copies of the slices, 1/pixel: xy (columns, columns), xz and yz (rows, columns)."""
         return {place[0]: self.picture(place) for place in self._planes.places}
 
-    def slices_at(self, positions: Mapping[str, int]) -> dict[str, Pixels]:
-        """Return the slices of planes that lie elsewhere; those that grow stay where they are."""
-        return {plane: self.picture((plane, (float(at),))) for plane, at in positions.items()}
-
     def picture(self, place: Place) -> Pixels:
         """Return a copy of a plane, 1/pixel; one that does not grow is drawn for this, and forgotten."""
         place = check_place(place, *self.volume_shape[:2])
-        grows = place in self._drawing.places
+        grows = self.grows(place)
         self._draw(place)
         try:
             return self._drawing.picture(place)
@@ -407,9 +400,10 @@ class SliceAccumulator:
 
     def _axis(self, corrections: CorrectionSettings) -> float | None:
         """Return the centre about which a half acquisition is widened; None if the scan is none."""
-        if self._turn is None and not self._angles.size:
+        angles = self.angles
+        if self._turn is None and not angles.size:
             return None
-        turned = float(np.degrees(np.ptp(self._angles))) if self._angles.size else 0.0
+        turned = float(np.degrees(np.ptp(angles))) if angles.size else 0.0
         turn, said = max(self._turn or 0.0, turned), corrections.half_acquisition
         wide = is_half_acquisition(self.center, self._columns, turn, said, binning=corrections.binning)
         return self.center if wide else None
@@ -423,7 +417,7 @@ class SliceAccumulator:
             if place[0] == "oblique":
                 # It takes as long as all slices together, which are shown before: `look` draws it again.
                 self._drawing.drop(place)
-        self._drawing.redraw(self._angles, self.center, self._planes.places)
+        self._drawing.redraw(self.angles, self.center, self._planes.places)
 
     def _draw(self, place: Place) -> None:
-        self._drawing.draw(place, self._angles, self.center)
+        self._drawing.draw(place, self.angles, self.center)
