@@ -14,7 +14,7 @@ _BATCH = 16
 
 def live(size: int, clock: Clock) -> Iterator[Figure]:
     """Time dark, flat, -log, ramp filter of all rows and three planes, and one plane from what is kept."""
-    from tomolive.live.planes import Part, PlaneSet, bands
+    from tomolive.live.planes import Filtered, PlaneSet, bands
     from tomolive.recon.correct import flat_field, line_integrals
     from tomolive.recon.fused import correct_and_filter
 
@@ -40,7 +40,7 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
             return correct_and_filter(raw, field, rows[band])
 
     def three_planes() -> None:
-        planes.add([Part(Bands(), radians, weights)], center)
+        planes.add([Filtered(Bands(), radians, weights)], center)
 
     work = f"live {size} x {size}, uint16"
     took = clock.best(three_planes)[0] / _BATCH
@@ -60,7 +60,7 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
 def _on_demand(size: int, clock: Clock, bands: list[Floats]) -> Iterator[Figure]:
     """Time planes at another place, and about another centre, from all projections of a scan."""
     from tomolive.live.filtered import KeptPiece
-    from tomolive.live.planes import Part, Place, PlaneSet
+    from tomolive.live.planes import Filtered, Place, PlaneSet
 
     count, copies = ANGLES.get(size, 1500), 4
     # more than fits any cache, less than all of a scan
@@ -76,7 +76,7 @@ def _on_demand(size: int, clock: Clock, bands: list[Floats]) -> Iterator[Figure]
         for place in places:
             planes.begin(place)
         parts = [
-            Part(piece.bands, some, np.ones(_BATCH)) for piece, some in zip(pieces, radians, strict=True)
+            Filtered(piece.bands, some, np.ones(_BATCH)) for piece, some in zip(pieces, radians, strict=True)
         ]
         took, _ = clock.best(lambda: planes.add(parts, size / 2, places))
         return took * count / (copies * _BATCH)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from tomolive import geometry
 from tomolive.live.filtered import PIECE
-from tomolive.live.planes import Part, Place, PlaneSet
+from tomolive.live.planes import Filtered, Place, PlaneSet
 from tomolive.live.prepared import PreparedProjections
 from tomolive.recon.half_acquisition import of_half_turn
 from tomolive.recon.parallel import blocks
@@ -143,10 +143,10 @@ class Drawing:
                     rows = self._projections.rows_of(int(place[1][0]), chosen)
                     self._planes.add_rows(place, rows, angles[part], weights[part], axis)
             return
-        parts: list[Part] = []
+        parts: list[Filtered] = []
         for a, b in pieces:
             at_hand = self._projections.keeps(a, b)
-            parts.append(Part(self._projections.bands_of(a, b), angles[a:b], weights[a:b]))
+            parts.append(Filtered(self._projections.bands_of(a, b), angles[a:b], weights[a:b]))
             # what is made of counts comes with corrected projections of its own
             if len(parts) == _TOGETHER or not at_hand:
                 self._planes.add(parts, axis, places)

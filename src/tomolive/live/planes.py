@@ -56,10 +56,10 @@ def check_place(place: Place, rows: int, columns: int) -> Place:
     return plane, (float(int(at[0])),)
 
 
-class Part(NamedTuple):
+class Filtered(NamedTuple):
     """Some filtered projections."""
 
-    filtered: Sequence[Pixels]
+    bands: Sequence[Pixels]
     """For each band of rows (n, columns + 3, rows of the band); may be made when it is asked for."""
     angles: npt.NDArray[np.float64]
     """Radians, (n,)."""
@@ -113,7 +113,7 @@ class PlaneSet:
         """Forget a plane."""
         self._images.pop(place, None)
 
-    def add(self, parts: Sequence[Part], center: float, places: Iterable[Place] | None = None) -> None:
+    def add(self, parts: Sequence[Filtered], center: float, places: Iterable[Place] | None = None) -> None:
         """Add filtered projections to all planes or some.
 
         A band of rows is asked for where it is used: the thread that makes it, and draws it into all planes
@@ -123,7 +123,7 @@ class PlaneSet:
         if any(plane == "oblique" for plane, _ in places):
             # each line of a tilted plane may need every band
             every = range(len(self._bands))
-            parts = [p._replace(filtered=run(p.filtered.__getitem__, every, self._threads)) for p in parts]
+            parts = [p._replace(bands=run(p.bands.__getitem__, every, self._threads)) for p in parts]
         upright = [place for place in places if place[0] in ("xz", "yz")]
         rows = {place: [np.empty((0, 0), np.float32)] * len(parts) for place in places if place[0] == "xy"}
         wanted = sorted({_band_of(place)[0] for place in rows})
@@ -137,7 +137,7 @@ class PlaneSet:
         def use(some: tuple[int, int]) -> None:
             for number, part in enumerate(parts):
                 for band in wanted[slice(*some)]:
-                    filtered = part.filtered[band]
+                    filtered = part.bands[band]
                     for place, line in zip(upright, lines[number], strict=True):
                         add_to_line(filtered, line, self._images[place][band])
                     for place, picked in rows.items():
@@ -187,7 +187,7 @@ class PlaneSet:
         rows = rows * weights[:, np.newaxis].astype(np.float32)
         return [partial(add_to_slice, rows, angles, center, image[a:b], a) for a, b in self._lines]
 
-    def _tilted(self, place: Place, parts: Sequence[Part], center: float) -> list[Callable[[], None]]:
+    def _tilted(self, place: Place, parts: Sequence[Filtered], center: float) -> list[Callable[[], None]]:
         (image,) = self._images[place]
         origin, down, right = oblique_plane(*place[1], rows=self._all_rows, columns=self.columns)
 
