@@ -14,7 +14,7 @@ from tomolive.live.result_documents import Emit, emit_slices
 from tomolive.live.run import Scan
 from tomolive.live.shown import Shown
 from tomolive.live.status import Watched
-from tomolive.live.tomogram import summarize
+from tomolive.live.summary import summarize
 
 log = logging.getLogger(__name__)
 

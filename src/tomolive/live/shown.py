@@ -52,4 +52,4 @@ class Shown(Protocol):
     def sinogram(self, row: int) -> Pixels | None: ...  # noqa: D102
     def keep_sinograms(self, rows: set[int]) -> None: ...  # noqa: D102
     def projection(self) -> tuple[int, Pixels, str] | None: ...  # noqa: D102
-    def summary(self) -> dict[str, Any]: ...  # noqa: D102
+    def about(self) -> dict[str, Any]: ...  # noqa: D102

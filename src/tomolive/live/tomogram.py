@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomolive import __version__
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.errors import ReconstructionError
 from tomolive.live.accumulate import SliceAccumulator
-from tomolive.live.beam import ranges_of, without_beam_in_words
+from tomolive.live.beam import without_beam_in_words
 from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
 from tomolive.live.part import Part
@@ -20,7 +19,6 @@ from tomolive.live.prepared import PLAIN
 from tomolive.live.projections import ProjectionStore
 from tomolive.live.references import References, Stack
 from tomolive.live.run import Batch, Scan
-from tomolive.live.shown import Shown
 from tomolive.live.sinograms import Sinograms
 from tomolive.live.snapshot import Plane, Trend
 from tomolive.live.tile_references import TileReferences
@@ -357,53 +355,6 @@ class Tomogram:
             pixels = self._part.picture(pixels)
         return number, np.asarray(binned(pixels[np.newaxis], self.corrections.binning)[0], np.float32), units
 
-    def summary(self) -> dict[str, Any]:
-        """Return what is known of the reconstruction, for summary.json."""
-        return {
-            "center": self.center,
-            "center_source": self.center_source,
-            "filter": self.filter,
-            "corrections": self.corrections.model_dump(),
-            "coverage_deg": self.coverage,
-            "positions": self.positions,
-            "units": self.units,
-            "notes": self.notes,
-        }
-
-
-def summarize(
-    scan: Scan,
-    tomogram: Shown | None,
-    seconds_to_final: float | None,
-    positions: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """Return summary.json of a finished scan; ``tomogram`` is None if no projection came.
-
-    ``positions`` are those of its slices, if they are not what is shown.
-    """
-    nothing = {"center": None, "center_source": "", "filter": None, "coverage_deg": 0.0}
-    nothing |= {"corrections": None}
-    nothing |= {"positions": {}, "units": "", "notes": []}
-    return {
-        "run_uid": scan.run_uid,
-        "scan_id": scan.scan_id,
-        "sample": scan.sample,
-        "plan": scan.plan,
-        "rules": scan.rules.name,
-        "outcome": scan.outcome,
-        "failure": scan.failure,
-        "frames": {
-            "planned": scan.planned,
-            "announced": len(scan.announced),
-            "received": len(scan.received),
-            "missing": [list(r) for r in scan.missing],
-            "without_beam": [list(r) for r in ranges_of(tomogram.without_beam)] if tomogram else [],
-        },
-        "darks": scan.darks,
-        "flats": scan.flats,
-        **(tomogram.summary() if tomogram else nothing),
-        **({"positions": dict(positions)} if positions else {}),
-        "pixel_size_um": scan.pixel_size_um,
-        "seconds_last_frame_to_final": seconds_to_final,
-        "version": __version__,
-    }
+    def about(self) -> dict[str, Any]:
+        """Return what else there is to say in summary.json: nothing."""
+        return {}

@@ -257,11 +257,6 @@ class Team:
         return list(dict.fromkeys(words))
 
     @property
-    def pixel(self) -> float:
-        """Size of a pixel of a slice, in the unit of which `units` are the inverse."""
-        return (self.scan.pixel_size_um or 0) * self.corrections.binning * 1e-4 or 1.0
-
-    @property
     def units(self) -> str:
         """Of a pixel of a slice."""
         return "1/cm" if self.scan.pixel_size_um else "1/pixel"
@@ -331,17 +326,9 @@ class Team:
         # an oblique plane is the sum of what each band of rows adds to it
         return np.asarray(np.sum(fitting, axis=0), np.float32)
 
-    def summary(self) -> dict[str, Any]:
-        """Return what is known of the reconstruction, for summary.json."""
+    def about(self) -> dict[str, Any]:
+        """Return what else there is to say in summary.json: who did it, and of which cameras."""
         return {
-            "center": self.center,
-            "center_source": self.center_source,
-            "filter": self.filter,
-            "corrections": self.corrections.model_dump(),
-            "coverage_deg": self.coverage,
-            "positions": self.positions,
-            "units": self.units,
-            "notes": self.notes,
             "camera": self.field.name,
             "tiles": self._tiles(),
             "workers": [f"{w.name}, rows {w.rows[0]} to {w.rows[1] - 1}" for w in self.workers],
