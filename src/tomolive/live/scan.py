@@ -8,7 +8,6 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ import numpy.typing as npt
 from tomolive.errors import ScanError
 from tomolive.files.announcements import axes_of, frames_per_event
 from tomolive.files.frames import Frames, MissingFrames
-from tomolive.live.pairing import Paired
+from tomolive.live.batches import announce, lose, take_paired
 from tomolive.live.rules import Kind, Rules, choose, first_match, shipped_rules
-from tomolive.live.run import Batch, Note, Output, Scan, in_words
+from tomolive.live.run import Note, Output, Scan
 from tomolive.live.streams import (
     Column,
     ImageStream,
@@ -108,9 +107,9 @@ class ScanReader:
                 each = max(1, frames.array[:1].size)
                 stream.add_numbers(column, frames.first * each, frames.array)
             elif frames.data_key == stream.image_key:
-                self._announce(scan, stream, frames.first, frames.last)
+                announce(scan, stream, frames.first, frames.last)
                 stream.pairing.add_frames(frames.first, frames.array)
-            return self._paired(scan, stream)
+            return take_paired(scan, stream)
         except ScanError as error:
             return scan.fail(str(error))
         except (LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -133,10 +132,10 @@ class ScanReader:
             scan.unreadable = missing.reason
             return [scan.note(missing.reason, problem=False)]
         if is_image:
-            return self._lose(scan, stream, [(missing.first, missing.last)], missing.reason)
+            return lose(scan, stream, [(missing.first, missing.last)], missing.reason)
         repeat = max(1, stream.per_event // stream.columns[missing.data_key].per_event)
         stream.pairing.give_up(missing.first * repeat, missing.last * repeat)
-        return self._paired(scan, stream, missing.reason)
+        return take_paired(scan, stream, missing.reason)
 
     def close(self, run_uid: str) -> list[Output]:
         """End a run: what has not come by now is missing."""
@@ -147,11 +146,11 @@ class ScanReader:
         # Of a run that was given up, frames are no longer counted: none can be said to be missing.
         for stream in [] if scan.failure else scan.streams.values():
             stream.ask_monitor(last=True)
-            out += self._paired(scan, stream)
+            out += take_paired(scan, stream)
             waiting = stream.pairing.waiting
-            out += self._lose(scan, stream, waiting, "their angles did not come")
+            out += lose(scan, stream, waiting, "their angles did not come")
             left = stream.announced.without(stream.received, stream.missing)
-            out += self._lose(scan, stream, left, "announced, but not in any file")
+            out += lose(scan, stream, left, "announced, but not in any file")
         scan.closed = True
         self._forget_documents(scan)
         return out
@@ -267,19 +266,19 @@ class ScanReader:
             if isinstance(datum_id, str) and datum_id in scan.datums:
                 stream.heed(scan.resources[scan.datums.pop(datum_id)])
             first, last = index * stream.per_event, (index + 1) * stream.per_event
-            self._announce(scan, stream, first, last)
+            announce(scan, stream, first, last)
             if stream.angles and stream.angles.interpolated and stream.angles.times is None:
                 stream.add_times(first, _frame_times(doc, stream.image_key, stream.per_event))
         for key, column in stream.columns.items():
             if key in doc["data"] and not isinstance(doc["data"][key], str):
                 stream.add_numbers(column, index * column.per_event, doc["data"][key])
-        return self._paired(scan, stream)
+        return take_paired(scan, stream)
 
     def _monitor_event(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         monitor = scan.monitors[doc["descriptor"]]
         when = doc["timestamps"].get(monitor.data_key, doc["time"])
         monitor.add_reading(float(when), float(doc["data"][monitor.data_key]))
-        return [out for s in scan.streams.values() if s.monitor is monitor for out in self._paired(scan, s)]
+        return [out for s in scan.streams.values() if s.monitor is monitor for out in take_paired(scan, s)]
 
     def _stream_resource(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
         data_key = scan.data_keys[doc["uid"]] = doc["data_key"]
@@ -303,7 +302,7 @@ class ScanReader:
         if stream is None or scan.data_keys.get(doc["stream_resource"]) != stream.image_key:
             return []
         first, last = (doc["seq_nums"][end] - 1 for end in ("start", "stop"))
-        self._announce(scan, stream, first * stream.per_event, last * stream.per_event)
+        announce(scan, stream, first * stream.per_event, last * stream.per_event)
         return []
 
     def _stop(self, scan: Scan, doc: Mapping[str, Any]) -> list[Output]:
@@ -311,87 +310,11 @@ class ScanReader:
         out: list[Output] = []
         for stream in [] if scan.failure else scan.streams.values():
             stream.ask_monitor(last=True)
-            out += self._paired(scan, stream)
+            out += take_paired(scan, stream)
         if scan.outcome != "success":
             why = f": {doc['reason']}" if doc.get("reason") else ""
             out.append(scan.note(f"the scan ended with {scan.outcome!r}{why}"))
         return out
-
-    # -- frames ---------------------------------------------------------------------------------------------
-
-    def _announce(self, scan: Scan, stream: ImageStream, first: int, last: int) -> None:
-        for a, b in stream.announce(first, last):
-            if stream.kind in (None, "projection"):
-                scan.announced.add(stream.base + a, stream.base + b)
-            else:
-                stream.came_after(a, scan.announced.end)
-
-    def _paired(self, scan: Scan, stream: ImageStream, why: str = "they have no angle") -> list[Output]:
-        stream.ask_monitor()
-        out: list[Output] = []
-        for paired in stream.pairing.take():
-            out += self._batches(scan, stream, paired)
-        return out + self._lose(scan, stream, stream.pairing.lost(), stream.pairing.trouble or why)
-
-    def _batches(self, scan: Scan, stream: ImageStream, paired: Paired) -> list[Output]:
-        count = len(paired.array)
-        stream.received.add(paired.first, paired.first + count)
-        stream.missing.discard(paired.first, paired.first + count)
-        if stream.kind:
-            first = paired.first
-            return [
-                self._batch(scan, stream, stream.kind, paired, a - first, b - first, after)
-                for a, b, after in stream.pieces(first, first + count)
-            ]
-        rules = scan.rules.frame_kinds
-        kinds: list[Kind | None] = [
-            rules.values.get(int(value)) if rules else None for value in paired.numbers["kind"]
-        ]
-        out: list[Output] = []
-        edges = [0, *(i for i in range(1, count) if kinds[i] != kinds[i - 1]), count]
-        for a, b in pairwise(edges):
-            kind, number = kinds[a], stream.base + paired.first
-            if kind != "projection":
-                scan.announced.discard(number + a, number + b)
-                scan.missing.discard(number + a, number + b)
-            if kind:
-                after = scan.received.end_before(number + a)
-                out.append(self._batch(scan, stream, kind, paired, a, b, after))
-        return out
-
-    def _batch(
-        self, scan: Scan, stream: ImageStream, kind: Kind, paired: Paired, a: int, b: int, after: int
-    ) -> Batch:
-        angles = None
-        first = paired.first + a
-        scan.received_frames(kind, b - a)
-        if kind == "projection":
-            first += stream.base
-            scan.received.add(first, first + b - a)
-            scan.missing.discard(first, first + b - a)
-            if stream.angles:
-                angles = paired.numbers["angle"][a:b].copy()
-                degrees = np.rad2deg(angles)
-                scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
-                scan.angle_last = float(degrees[-1])
-        return Batch(kind, scan.run_uid, first, paired.array[a:b], angles, after)
-
-    def _lose(
-        self, scan: Scan, stream: ImageStream, ranges: Iterable[tuple[int, int]], why: str
-    ) -> list[Output]:
-        lost = [new for a, b in ranges for new in stream.missing.gaps(a, b)]
-        if not lost:
-            return []
-        for a, b in lost:
-            stream.missing.add(a, b)
-            if stream.kind in (None, "projection"):
-                scan.missing.add(stream.base + a, stream.base + b)
-        what = f"{stream.kind}s" if stream.kind else "frames"
-        text = f"{what} {in_words(lost)} of stream {stream.name!r} are missing: {why}"
-        if stream.kind in ("dark", "flat"):
-            return [scan.note(text)]
-        scan.missing_because = why
-        return [scan.note(text, problem=False)]
 
     def _forget_documents(self, scan: Scan) -> None:
         """Forget the ids of a run that has ended; its counts stay."""
