@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from prometheus_client import REGISTRY
 
 from tomolive import Publisher
 from tomolive.config import CorrectionSettings, FilesSettings, LiveSettings, VolumeSettings
@@ -36,7 +37,10 @@ from tomolive.live.snapshot import SnapshotStore, Status
 from tomolive.live.tomogram import Tomogram
 from tomolive.live.volume import make_volume
 from tomolive.live.volume_documents import DocumentSource
+from tomolive.live.volume_reading import Reading, ScanRows
 from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume_rows import RowStore
+from tomolive.live.volume_tiles import read_field
 from tomolive.recon import reconstruct
 from tomolive.recon.pipeline import correct_projections, references, retrieve_phase
 from tomolive.stream.dispatcher import RemoteDispatcher
@@ -401,6 +405,62 @@ def _assert_volume_right(hub: str, run_uid: str, folder: Path, joined: np.ndarra
     assert made.shape == expected.shape
     # slices are made in blocks of other sizes, which gridding rounds in another way
     assert np.abs(made - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+class Recorder:
+    """Keeps what is published."""
+
+    def __init__(self) -> None:
+        self.documents: list[tuple[str, Any]] = []
+
+    def __call__(self, name: str, doc: Any) -> None:
+        """Keep a document."""
+        self.documents.append((name, doc))
+
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002  as a `Publisher` has it
+        """Nothing is under way."""
+        return True
+
+
+def _rows_of(scan: TwoCameras, recorder: Recorder, folder: Path) -> ScanRows:
+    how = Reading(FilesSettings(roots=(str(folder),), patience_s=0.5))
+    return read_field(recorder.documents, lambda _: (), RowStore.in_memory, how)
+
+
+def _bytes_read() -> float:
+    """Return what the readers of this process have read so far."""
+    return REGISTRY.get_sample_value("tomolive_files_bytes_total") or 0.0
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_volume_reads_each_file_once_and_no_others(tmp_path: Path, together: bool) -> None:
+    """Of two cameras the one that is reconstructed; both, if they see one field."""
+    recorder: Any = Recorder()
+    tiles = {"camera": {}, "side": {"column": 20}} if together else {}
+    scan = TwoCameras(
+        tmp_path, recorder, {"camera": _counts("camera"), "side": _counts("camera")}, tiles=tiles
+    )
+    scan.project(40)
+    scan.end()
+    before = _bytes_read()
+    rows = _rows_of(scan, recorder, tmp_path)
+    rows.store.close()
+    assert rows.present.all()
+    used = ("camera", "side") if together else ("camera",)
+    assert _bytes_read() - before == sum(a.nbytes for one in used for a in scan.counts[one].values())
+
+
+def test_cameras_that_saw_the_beam_one_after_the_other_make_no_field(tmp_path: Path) -> None:
+    """Where one has beam the other has none: said, instead of a volume of nothing."""
+    recorder: Any = Recorder()
+    counts = {"camera": _counts("camera"), "side": _counts("camera")}
+    counts["camera"]["projections"][:24] = 100
+    counts["side"]["projections"][16:] = 100
+    scan = TwoCameras(tmp_path, recorder, counts, tiles={"camera": {}, "side": {"column": 20}})
+    scan.project(40)
+    scan.end()
+    with pytest.raises(ScanError, match=r"camera\+side have no two projections"):
+        _rows_of(scan, recorder, tmp_path)
 
 
 def test_tiles_that_leave_a_gap_or_have_no_camera_are_refused() -> None:

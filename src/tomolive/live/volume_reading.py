@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings, FilesSettings
 from tomolive.errors import ReconstructionError, ScanError
-from tomolive.files.filler import Filler
+from tomolive.files.filler import Filler, Item
 from tomolive.files.locate import Locator
 from tomolive.live.beam import Brightness, without_beam_in_words
 from tomolive.live.references import References, brightest
@@ -181,10 +181,8 @@ def _batches(
     )
     try:
         for name, doc in documents:
-            if not _is_wanted(reader, doc, wanted):
-                yield from (out for out in reader.document(name, doc) if isinstance(out, Note))
-                continue
-            for item in filler.process(name, doc):
+            plain: Iterable[Item] = [("document", name, doc)]
+            for item in filler.process(name, doc) if _is_wanted(reader, doc, wanted) else plain:
                 if item[0] == "document":
                     outs = reader.document(item[1], item[2])
                 else:
@@ -201,10 +199,18 @@ def _batches(
 
 
 def _is_wanted(reader: ScanReader, doc: dict[str, Any], wanted: set[str]) -> bool:
-    """Whether the images that a document may announce are to be read."""
-    scan = reader.scan_of(doc.get("descriptor", ""))
+    """Whether what a document may announce is to be read; what other cameras see is not."""
+    if "descriptor" not in doc:
+        return True
+    scan = reader.scan_of(doc["descriptor"])
     stream = scan.streams.get(doc["descriptor"]) if scan else None
-    return stream is None or stream.kind is None or stream.kind in wanted
+    if scan is None or stream is None:
+        return False
+    if "stream_resource" in doc:
+        data_key = scan.data_keys.get(doc["stream_resource"], stream.image_key)
+        if data_key != stream.image_key and data_key not in stream.columns:
+            return False
+    return stream.kind is None or stream.kind in wanted
 
 
 def _images_last(documents: Sequence[Document], scan: Scan) -> list[Document]:

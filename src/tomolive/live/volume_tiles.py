@@ -4,9 +4,9 @@ What each sees is added to the rows of the field with its weight, so that no fra
 of another detector, however a catalog announces them.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,8 @@ def read_field(
     Raises
     ------
     ScanError
-        if the detectors do not fill a field, or have not announced the same projections.
+        if the detectors do not fill a field, have not announced the same projections, or have hardly any that
+        each of them has.
     ReconstructionError
         if the field is to be binned.
     """
@@ -52,16 +53,18 @@ def read_field(
     if field is None:
         return read_scan(documents, fetch, make_store, how)
     check_corrections(field, how.corrections)
+    scans = [understand(documents, how.rules, camera) for camera in field.cameras]
+    if any(list(one.announced) != list(scans[0].announced) for one in scans):
+        raise ScanError(f"{field.name} have not announced the same projections")
+    weights = field.mosaic.weights(range(len(scans)), (0, field.mosaic.rows))
+    earlier = cache(lambda uid: list(fetch(uid)))
     found: list[ScanRows] = []
-    adding = threading.Lock()
-    for number, camera in enumerate(field.cameras):
-        own = replace(how, camera=camera)
-        its = _only(documents, field.cameras, camera)
-        scan = understand(its, how.rules, camera)
-        references, notes, counts = read_references(scan, its, fetch, own)
+    for number, scan in enumerate(scans):
+        own = replace(how, camera=field.cameras[number])
+        references, notes, counts = read_references(scan, documents, earlier, own)
         make = (lambda _, store=found[0].store: store) if found else make_store
-        rows = _TileProjections(field, number, adding, scan, references, make, own, notes)
-        take_projections(rows, its, scan, own)
+        rows = _TileProjections(field, number, weights[number], scan, references, make, own, notes)
+        take_projections(rows, documents, scan, own)
         found.append(rows.result(darks=counts["dark"], flats=counts["flat"]))
     return _together(field, found, how)
 
@@ -74,27 +77,13 @@ def _field_of(scan: Scan, documents: Sequence[Document]) -> Field | None:
     return joined[0] if joined else None
 
 
-def _only(documents: Sequence[Document], cameras: Sequence[str], camera: str) -> list[Document]:
-    """Leave out the files of other cameras."""
-    others = {
-        doc["uid"]
-        for name, doc in documents
-        if name == "stream_resource" and doc["data_key"] in cameras and doc["data_key"] != camera
-    }
-    return [
-        (name, doc)
-        for name, doc in documents
-        if not (name == "stream_resource" and doc["uid"] in others)
-        and not (name == "stream_datum" and doc["stream_resource"] in others)
-    ]
-
-
 def _together(field: Field, found: Sequence[ScanRows], how: Reading) -> ScanRows:
     """Return the rows of a field that all its detectors have been added to."""
     first = found[0]
-    if any(not np.array_equal(rows.numbers, first.numbers) for rows in found):
-        raise ScanError(f"{field.name} have not announced the same projections")
     present = np.logical_and.reduce([rows.present for rows in found])
+    if present.sum() < 2:
+        first.store.close()
+        raise ScanError(f"{field.name} have no two projections that each of them has, with beam")
     if how.corrections.paganin is not None:
         for frame in np.flatnonzero(present):
             joined = first.store.read_frame(int(frame))[np.newaxis]
@@ -111,7 +100,7 @@ class _TileProjections(Projections):
         self,
         field: Field,
         number: int,
-        adding: threading.Lock,
+        weights: npt.NDArray[np.float32],
         scan: Scan,
         found: References,
         make_store: Callable[[RowLayout], RowStore],
@@ -119,21 +108,14 @@ class _TileProjections(Projections):
         notes: list[str],
     ) -> None:
         super().__init__(scan, found, make_store, how, notes)
-        mosaic = field.mosaic
-        tile, (weights,) = mosaic.tiles[number], self._weights(field, number)
+        mosaic, tile = field.mosaic, field.mosaic.tiles[number]
         first, last = max(tile.row, 0), min(tile.row + tile.rows, mosaic.rows)
         self._seen = slice(first - tile.row, last - tile.row)
         self._place = slice(first, last), slice(tile.column, tile.column + tile.columns)
         self._share = weights[first:last]
-        self._field_shape, self._adding = field.shape, adding
+        self._field_shape = field.shape
         self._corrected, self._context = True, 0
         self._tile_corrections = how.corrections.model_copy(update={"paganin": None})
-
-    @staticmethod
-    def _weights(field: Field, number: int) -> list[npt.NDArray[np.float32]]:
-        mosaic = field.mosaic
-        every = range(len(mosaic.tiles))
-        return [mosaic.weights(every, (0, mosaic.rows))[number]]
 
     def _layout(self) -> RowLayout:
         return RowLayout(self.total, *self._field_shape, "<f4", 0)
@@ -143,8 +125,7 @@ class _TileProjections(Projections):
 
     def _put(self, store: RowStore, place: int, frames: npt.NDArray[np.generic]) -> None:
         part = np.asarray(frames[:, self._seen], np.float32) * self._share
-        with self._adding:
-            for number, frame in enumerate(part, place):
-                joined = store.read_frame(number)
-                joined[self._place] += frame
-                store.write(number, joined[np.newaxis])
+        for number, frame in enumerate(part, place):
+            joined = store.read_frame(number)
+            joined[self._place] += frame
+            store.write(number, joined[np.newaxis])
