@@ -4,16 +4,14 @@ Read from a YAML file (``--config``) and from the environment: ``TOMOLIVE_HUB__N
 ``hub.native``. The environment wins over the file, an option on the command line over both.
 """
 
-import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tomolive.config_places import Mistake, Places, mistake_in, section_of, value_of
 from tomolive.errors import SettingsError
 
 _PREFIX = "TOMOLIVE_"
@@ -283,8 +281,8 @@ class Settings(Section):
         cls,
         path: Path | None = None,
         environ: Mapping[str, str] = os.environ,
-        places: "Places | None" = None,
-    ) -> tuple["Settings | None", list["Mistake"]]:
+        places: Places | None = None,
+    ) -> tuple["Settings | None", list[Mistake]]:
         """Read ``path`` and the environment; return the settings, or None and every mistake in them.
 
         ``places`` learns where each setting stands.
@@ -296,117 +294,12 @@ class Settings(Section):
                 section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
                 if name.startswith(_PREFIX) and key:
                     places.variables[f"{section}.{key}"] = name
-                    _section_of(values, section, path)[key] = _from_text(cls, section, key, name, text)
+                    section_of(values, section, path)[key] = value_of(cls, section, key, name, text)
         except SettingsError as error:
             return None, [Mistake(str(path or ""), "", str(error))]
         mistakes = [Mistake(places.of(key), key, "is given twice") for key in places.twice]
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            return None, mistakes + [_mistake(cls, places, found) for found in error.errors()]
+            return None, mistakes + [mistake_in(cls, places, found) for found in error.errors()]
         return (None, mistakes) if mistakes else (settings, [])
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """What is wrong with a setting."""
-
-    where: str
-    """File and line, or the environment variable."""
-    key: str
-    reason: str
-
-    def __str__(self) -> str:
-        return ", ".join(part for part in (self.where, self.key) if part) + f": {self.reason}"
-
-
-class Places:
-    """Where each setting stands: a line of a file, or a variable of the environment."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.variables: dict[str, str] = {}
-        self.twice: list[str] = []
-        self._lines: dict[str, int] = {}
-
-    def values(self) -> dict[str, Any]:
-        """Read the file.
-
-        Raises
-        ------
-        SettingsError
-            if it cannot be read, or is not made of sections.
-        """
-        path = self.path
-        assert path is not None  # noqa: S101  only asked of a file
-        try:
-            text = path.read_text()
-            self._walk(yaml.compose(text, yaml.SafeLoader), "")
-            values = yaml.safe_load(text)
-        except OSError as error:
-            raise SettingsError(f"cannot read settings {path}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            said = " ".join(str(error).split()).replace('"<unicode string>"', "it")
-            raise SettingsError(f"settings {path} are not YAML: {said}") from None
-        if values is None:
-            return {}
-        if not isinstance(values, dict):
-            raise SettingsError(
-                f"settings {path}: expected sections such as 'hub:', got {type(values).__name__}"
-            )
-        # A section whose keys are all commented out is empty, not a mistake.
-        return {key: {} if value is None else value for key, value in values.items()}
-
-    def of(self, key: str) -> str:
-        """Return where a setting is given; the place of its section if it is not."""
-        if key in self.variables:
-            return self.variables[key]
-        while key and key not in self._lines:
-            key = key.rpartition(".")[0]
-        line = self._lines.get(key)
-        return f"{self.path}:{line}" if line else str(self.path or "the defaults")
-
-    def _walk(self, node: yaml.Node | None, prefix: str) -> None:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for name, value in node.value:
-            key = f"{prefix}{name.value}"
-            if key in self._lines:
-                self.twice.append(key)
-            self._lines[key] = name.start_mark.line + 1
-            self._walk(value, f"{key}.")
-
-
-def _mistake(settings: type[Section], places: Places, found: Any) -> Mistake:
-    key = ".".join(map(str, found["loc"]))
-    reason = found["msg"]
-    if found["type"] == "extra_forbidden":
-        section = settings
-        for part in found["loc"][:-1]:
-            annotation = section.model_fields[part].annotation if part in section.model_fields else None
-            section = (
-                annotation if isinstance(annotation, type) and issubclass(annotation, Section) else Section
-            )
-        near = difflib.get_close_matches(str(found["loc"][-1]), section.model_fields, 1)
-        known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(section.model_fields)}"
-        reason = f"there is no such setting; {known}"
-    return Mistake(places.of(key), key, reason)
-
-
-def _section_of(values: dict[str, Any], section: str, path: Path | None) -> dict[str, Any]:
-    found = values.setdefault(section, {})
-    if not isinstance(found, dict):
-        raise SettingsError(f"settings: {path}, {section}: expected keys below it, got {found!r}")
-    return found
-
-
-def _from_text(settings: type[Section], section: str, key: str, variable: str, text: str) -> Any:
-    """Return a variable's value: text where the setting is text, else YAML such as ``{/there: /here}``."""
-    model = settings.model_fields[section].annotation if section in settings.model_fields else None
-    fields = model.model_fields if isinstance(model, type) and issubclass(model, Section) else {}
-    if key in fields and fields[key].annotation is str:
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SettingsError(f"settings: {variable}: {text!r} is not YAML") from None

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tomolive.config import Places, Settings
+from tomolive.config import Settings
+from tomolive.config_places import Places
 
 Level = Literal["fine", "warning", "mistake"]
 

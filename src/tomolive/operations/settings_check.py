@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tomolive.config import Places, Settings
+from tomolive.config import Settings
+from tomolive.config_places import Places
 from tomolive.operations.consistency import CONSISTENCY
 from tomolive.operations.finding import Finding, find
 from tomolive.operations.surroundings import SURROUNDINGS
