@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tomolive.errors import AddressError
-from tomolive.stream.recorded import Document
+from tomolive.stream.recorded import Document, RunOf
 
 _SILENCE_S = 30.0
 """A hub that has documents and sends none for so long is not waited for."""
@@ -102,31 +102,17 @@ class RunPicker:
     def __init__(self, uid: str, *, results: bool = False) -> None:
         self.uid, self.stopped = uid, False
         self.runs: dict[str, list[Document]] = {}
-        self._results = results
-        self._run_of: dict[str, str] = {}
-        self._newest = ""
+        self._results, self._run_of = results, RunOf()
 
     def __call__(self, name: str, doc: dict[str, Any]) -> bool:
         """Take a document; return whether all has come that is wanted."""
-        uid = self._uid(name, doc)
+        uid = self._run_of(name, doc)
+        if name == "start" and (uid == self.uid or (self._results and doc.get("raw_run") == self.uid)):
+            self.runs.setdefault(uid, [])
         if uid in self.runs and not (uid == self.uid and self.stopped):
             self.runs[uid].append((name, doc))
-            if name in ("descriptor", "resource"):
-                self._run_of[doc["uid"]] = uid
             self.stopped |= uid == self.uid and name == "stop"
         return self.stopped and not self._results
-
-    def _uid(self, name: str, doc: dict[str, Any]) -> str:
-        if name == "start":
-            self._newest = uid = doc["uid"]
-            if uid == self.uid or (self._results and doc.get("raw_run") == self.uid):
-                self.runs.setdefault(uid, [])
-            return uid
-        if name == "resource" and "run_start" not in doc:  # producers may leave it out
-            return self._newest
-        return doc.get("run_start") or self._run_of.get(
-            doc.get("descriptor") or doc.get("resource") or "", ""
-        )
 
 
 def _start_of(address: str, run: str) -> dict[str, Any]:

@@ -53,22 +53,36 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
+class RunOf:
+    """Tells of which run the documents of a stream are, which come one after the other."""
+
+    def __init__(self) -> None:
+        self._newest = ""
+        self._known: dict[str, str] = {}
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> str:
+        """Return the uid of a document's run; empty if that is not known."""
+        if name == "start":
+            self._newest = doc["uid"]
+            return self._newest
+        if name == "resource" and "run_start" not in doc:  # producers may leave it out; then it is the newest
+            uid = self._newest
+        else:
+            owner = doc.get("descriptor") or doc.get("resource") or ""
+            uid = doc.get("run_start") or self._known.get(owner, "")
+        if name in {"descriptor", "resource"}:
+            self._known[doc["uid"]] = uid
+        return uid
+
+
 def split_runs(documents: Iterable[Document]) -> dict[str, list[Document]]:
     """Return the documents of each run by its uid, in the order in which they began; others are left out."""
     runs: dict[str, list[Document]] = {}
-    run_of: dict[str, str] = {}
+    run_of = RunOf()
     for name, doc in documents:
+        uid = run_of(name, doc)
         if name == "start":
-            uid = doc["uid"]
             runs.setdefault(uid, [])
-        elif (
-            name == "resource" and "run_start" not in doc
-        ):  # producers may leave it out; then it is the newest
-            uid = next(reversed(runs), "")
-        else:
-            uid = doc.get("run_start") or run_of.get(doc.get("descriptor") or doc.get("resource") or "", "")
-        if name in {"descriptor", "resource"}:
-            run_of[doc["uid"]] = uid
         if uid in runs:
             runs[uid].append((name, doc))
     return runs
