@@ -138,9 +138,8 @@ class BlockMaker:
 
     @cached_property
     def _plan(self) -> Plan:
-        angles = self._arrays.angles
+        angles, columns = self._arrays.angles, self.job.form.shape[2]
         weights = angle_weights(of_half_turn(angles) if self.job.widened else angles)
-        columns = self.job.form.shape[2]
         weights /= self.job.pixel_cm or 1.0
         return Plan(angles, columns, weights=weights, filter=self.job.filter, threads=self._threads)
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -215,7 +215,7 @@ class Work:
             self._changes += 1
         self._dispatcher.stop()
 
-    def _read(self, ask: Any) -> None:
+    def _read(self, ask: Callable[[CameraInput], Iterable[Output]]) -> None:
         """Take what ``ask`` returns for each camera."""
         for one in self._inputs:
             self._take(one, ask(one))
