@@ -186,10 +186,12 @@ class Cast:
         TomoliveError
             if the consumer ends by itself.
         """
-        deadline = time.monotonic() + timeout
+        deadline, seen = time.monotonic() + timeout, 0
         while time.monotonic() < deadline:  # what is missing then is counted as lost
-            if any(arrival.value == last for arrival in self.arrivals(consumer)[-3:]):
+            arrivals = self.arrivals(consumer)
+            if any(arrival.value == last for arrival in arrivals[seen:]):
                 return
+            seen = len(arrivals)
             if not self.is_running(consumer):
                 raise TomoliveError(f"the {consumer} ended by itself: {self._tail()}")
             time.sleep(0.1)
