@@ -128,7 +128,7 @@ def test_a_document_is_acknowledged_when_its_callback_has_returned(
 
 def test_a_slow_consumer_loses_nothing_and_is_not_flooded(address, publish, listen, make_run, wait_for):
     """A consumer at a few milliseconds a document gets all of a burst, while the broker keeps what waits."""
-    run = make_run(500)
+    run = make_run(1500)
     seen = []
     listen(address, lambda _name, doc: (seen.append(doc["uid"]), time.sleep(0.002)), start="new")
     publish(address, run)

@@ -218,7 +218,7 @@ def test_a_password_is_not_shown_by_a_publisher_that_cannot_connect(tmp_path, ma
     publisher = Publisher(f"kafka://alice:s3cret-word@127.0.0.1:{free_port}/t", spool=tmp_path / "spool")
     for name, doc in make_run(1):
         publisher(name, doc)
-    assert not publisher.flush(0.3)
+    assert not publisher.flush(1.0)
     publisher.close(0)
     left = [file.read_bytes() for file in (tmp_path / "spool").rglob("*") if file.is_file()]
     assert left
