@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -88,8 +88,8 @@ def mistake_in(settings: type[BaseModel], places: Places, found: Any) -> Mistake
     if found["type"] == "extra_forbidden":
         section = settings
         for part in found["loc"][:-1]:
-            annotation = section.model_fields[part].annotation if part in section.model_fields else None
-            section = _model(annotation) or BaseModel
+            if part in section.model_fields:  # else it is the name of an entry
+                section = _model(section.model_fields[part].annotation) or BaseModel
         near = difflib.get_close_matches(str(found["loc"][-1]), section.model_fields, 1)
         known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(section.model_fields)}"
         reason = f"there is no such setting; {known}"
@@ -129,4 +129,7 @@ def value_of(settings: type[BaseModel], section: str, key: str, variable: str, t
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    """Return the section that an annotation names: alone, or None, or in each entry of a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for each in get_args(annotation) if (model := _model(each))), None)

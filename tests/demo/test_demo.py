@@ -213,9 +213,14 @@ def test_an_endless_demo_removes_only_what_it_made(tmp_path: Path) -> None:
             line = demo.stdout.readline()
             assert line, "the demo ended early"
             reports += line.startswith("run ")
+        deadline = time.monotonic() + LONG  # four processes stay; with the fifth one a scan is under way
+        while len(running := _children_of(tmp_path)) < 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(running) >= 5
         demo.send_signal(signal.SIGTERM)
         demo.stdout.read()
         assert demo.wait(60) == 130
+    assert _children_of(tmp_path) == []
     assert (stranger / "chapter").read_text() == "precious"
     scans = [path for path in stranger.parent.iterdir() if path != stranger]
     assert 1 <= len(scans) <= 3

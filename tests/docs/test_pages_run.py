@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -356,7 +357,7 @@ class Session:
 @pytest.fixture
 def session(stage, files, request, monkeypatch, free_ports) -> Iterator[Callable[[Path], Session]]:
     """Prepare an empty folder for a page, that the catalog may read; end at the end what was started."""
-    opened: list[Session] = []
+    ends = ExitStack()
 
     def prepare(path: Path) -> Session:
         text = path.read_text()
@@ -384,22 +385,14 @@ def session(stage, files, request, monkeypatch, free_ports) -> Iterator[Callable
         monkeypatch.chdir(folder)
         environ = dict(os.environ)
         python = Python(path, {"raw_uid": stage.run, "start": stage.start}, environ)
-        opened.append(
-            Session(
-                Shell(folder, environ),
-                python,
-                folder,
-                files,
-                f"kafka://{stage.kafka}/replayed",  # the stage's own page goes on showing its scan
-                _stand_ins(text, stage, folder, free_ports),
-            )
-        )
-        return opened[-1]
+        shell = Shell(folder, environ)
+        ends.callback(shell.close)
+        ends.callback(python.close)
+        kafka = f"kafka://{stage.kafka}/replayed"  # the stage's own page goes on showing its scan
+        return Session(shell, python, folder, files, kafka, _stand_ins(text, stage, folder, free_ports))
 
-    yield prepare
-    for one in opened:
-        one.python.close()
-        one.shell.close()
+    with ends:
+        yield prepare
 
 
 @pytest.fixture

@@ -21,6 +21,13 @@ SEEDED = [
     # what is written
     ("hub:\n  nativ: 127.0.0.1:5569\n", 2, "hub.nativ", "did you mean 'native'?"),
     ("hubb:\n  native: 127.0.0.1:5569\n", 1, "hubb", "did you mean 'hub'?"),
+    ("live:\n  tiles:\n    cam:\n      colum: 3\n", 4, "live.tiles.cam.colum", "did you mean 'column'?"),
+    (
+        "live:\n  corrections:\n    paganin:\n      energy: 20\n",
+        4,
+        "live.corrections.paganin.energy",
+        "did you mean 'energy_kev'?",
+    ),
     ("live:\n  threads: many\n", 2, "live.threads", "valid integer"),
     ("live:\n  threads: 0\n", 2, "live.threads", "greater than or equal to 1"),
     ("files:\n  patience_s: -1\n", 2, "files.patience_s", "greater than 0"),
