@@ -26,7 +26,7 @@ from tomolive.catalog.run_documents import from_catalog, from_file
 from tomolive.errors import AddressError, DocumentError, SettingsError
 from tomolive.files.locate import Locator
 from tomolive.files.run_files import RunFiles
-from tomolive.live.result_documents import About, ResultFile, ResultRun
+from tomolive.live.results.documents import About, ResultFile, ResultRun
 from tomolive.stream.hub import Hub, HubSettings
 from tomolive.stream.recorded import read_documents, write_documents
 

@@ -15,11 +15,11 @@ from tomolive.catalog.open import open_catalog, open_run
 from tomolive.catalog.server import CatalogServer
 from tomolive.config import VolumeSettings
 from tomolive.errors import CatalogError
-from tomolive.live.volume import VolumeResult
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_output import FORMATS, VolumeForm
-from tomolive.live.volume_request import VolumeRequest
-from tomolive.live.volume_results import emit_volume
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.output import FORMATS, VolumeForm
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.results import emit_volume
+from tomolive.live.volume.volume import VolumeResult
 
 ROWS, COLUMNS = 5, 7
 NUMBER = {"source": "sim", "dtype": "number", "shape": []}

@@ -10,9 +10,9 @@ import zarr
 
 from tomolive.catalog.archive import Archive
 from tomolive.config import FilesSettings, VolumeSettings
-from tomolive.live.volume import VolumeResult, make_volume
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.volume import VolumeResult, make_volume
 from tomolive.stream.recorded import write_documents
 
 ROWS, COLUMNS = 5, 7

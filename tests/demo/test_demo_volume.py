@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 KILLED = """
 import os, signal, sys
 from tomolive.cli import main
-from tomolive.live import volume
+from tomolive.live.volume import volume
 
 volume._Making._count = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # when the first block is done
 main()

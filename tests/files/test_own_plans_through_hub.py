@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tomolive import RemoteDispatcher
-from tomolive.live.run import Batch
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.run import Batch
+from tomolive.live.documents.scan import ScanReader
 
 
 def recorded(path):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tomolive.errors import ReconstructionError
-from tomolive.live.accumulate import SliceAccumulator
-from tomolive.live.projections import ProjectionStore
+from tomolive.live.slices.accumulate import SliceAccumulator
+from tomolive.live.slices.projections import ProjectionStore
 from tomolive.recon import normalize, reconstruct
 
 ROWS, COLUMNS, COUNT = 5, 96, 120
@@ -288,7 +288,7 @@ def test_what_cannot_be_kept_filtered_is_filtered_again(scan, monkeypatch, room)
     piece = 16 * (COLUMNS + 3) * ROWS * 4 / 2**20
     kept = {"none": 0, "for some": 2.5 * piece, "none to spare": 1000}[room]
     if room == "none to spare":
-        monkeypatch.setattr("tomolive.live.filtered.spare_memory", lambda: 0.0)
+        monkeypatch.setattr("tomolive.live.slices.filtered.spare_memory", lambda: 0.0)
     slices = accumulator(center=CENTER - 2, filtered_mb=kept)
     feed(slices, scan, ANGLES, np.arange(COUNT), 11)
     slices.finish()

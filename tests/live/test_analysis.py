@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from tomolive.config import LiveSettings
-from tomolive.live.analysis import Analyses, Finding, Problem, events, trends
-from tomolive.live.analysis_input import AnalysisInput
+from tomolive.live.analysis.analysis import Analyses, Finding, Problem, events, trends
+from tomolive.live.analysis.input import AnalysisInput
 from tomolive.live.controls import Controls
 from tomolive.live.snapshot import SnapshotStore, VolumeProgress
 from tomolive.live.worker import LiveReconstruction
@@ -279,7 +279,7 @@ def test_projections_wait_in_a_short_queue_and_those_left_out_are_counted(starte
 
 def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, monkeypatch):
     """A whole scan with a good, a stuck, a crashing and a broken analysis: the scan is as without them."""
-    monkeypatch.setattr("tomolive.live.analysing._PATIENCE_S", 4.0)
+    monkeypatch.setattr("tomolive.live.analysis.findings._PATIENCE_S", 4.0)
     monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
     names = ("good_analysis:mean", "stuck_analysis:forever", "hopeless_analysis:die", "broken_analysis:never")
     scan, store = scan_of.Scan(), SnapshotStore()
@@ -319,7 +319,7 @@ def test_a_finished_volume_is_shown_once_and_its_numbers_join_the_results(
     modules, tmp_path, scan_of, monkeypatch
 ):
     """When the maker of volumes says that it is done, with its path; the results are written again."""
-    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
+    monkeypatch.setattr("tomolive.live.results.writing.QUIET_S", 0.0)
     scan, store = scan_of.Scan(), SnapshotStore()
     analyses = []
 

@@ -11,8 +11,8 @@ import pytest
 
 from tomolive.config import LiveSettings
 from tomolive.live.controls import Controls
-from tomolive.live.run import Batch
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.run import Batch
+from tomolive.live.documents.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
 from tomolive.stream.dispatcher import RemoteDispatcher

@@ -26,21 +26,21 @@ from tomolive.errors import AddressError, ScanError
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import DaskEngine, Engine, LocalEngine
-from tomolive.live.crew.fields import fields_of, tiles_of
 from tomolive.live.crew.follow import CrewReconstruction
 from tomolive.live.crew.messages import Source
-from tomolive.live.references import References
-from tomolive.live.rules import shipped_rules
-from tomolive.live.run import Batch, Scan
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.fields import fields_of, tiles_of
+from tomolive.live.documents.references import References
+from tomolive.live.documents.rules import shipped_rules
+from tomolive.live.documents.run import Batch, Scan
+from tomolive.live.documents.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore, Status
 from tomolive.live.tomogram import Tomogram
-from tomolive.live.volume import make_volume
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_reading import Reading, ScanRows
-from tomolive.live.volume_request import VolumeRequest
-from tomolive.live.volume_rows import RowStore
-from tomolive.live.volume_tiles import read_field
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.reading import Reading, ScanRows
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.rows import RowStore
+from tomolive.live.volume.tiles import read_field
+from tomolive.live.volume.volume import make_volume
 from tomolive.recon import reconstruct
 from tomolive.recon.pipeline import correct_projections, references, retrieve_phase
 from tomolive.stream.dispatcher import RemoteDispatcher

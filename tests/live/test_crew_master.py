@@ -20,17 +20,17 @@ from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew import inputs
 from tomolive.live.crew import share as sharing
 from tomolive.live.crew.crew import Crew
-from tomolive.live.crew.fields import check_corrections, fields_of
 from tomolive.live.crew.follow import CrewReconstruction
 from tomolive.live.crew.messages import Orders, Report, Share, Source
 from tomolive.live.crew.post import Post
 from tomolive.live.crew.share import Work, advance
 from tomolive.live.crew.team import Team, taken
+from tomolive.live.documents.fields import check_corrections, fields_of
+from tomolive.live.documents.scan import ScanReader
 from tomolive.live.orders import Orders as VolumeOrders
-from tomolive.live.scan import ScanReader
 from tomolive.live.snapshot import SnapshotStore
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.request import VolumeRequest
 
 SHAPE = (16, 20)
 PAGANIN = {"energy_kev": 25, "distance_m": 0.1, "pixel_size_um": 1, "delta_beta": 100}

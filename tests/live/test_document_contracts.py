@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from tomolive.acquire.plans import Scan
-from tomolive.live import result_documents
-from tomolive.live.result_documents import About, ResultRun
+from tomolive.live.results import documents as result_documents
+from tomolive.live.results.documents import About, ResultRun
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "documents.md").read_text()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tomolive.errors import DocumentError, SettingsError
-from tomolive.live.explain import explain, read_documents
-from tomolive.live.rules import load_rules
+from tomolive.live.documents.explain import explain, read_documents
+from tomolive.live.documents.rules import load_rules
 from tomolive.stream.publisher import Publisher
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from tomolive.files.filler import Filler
 from tomolive.files.locate import Locator
-from tomolive.live.explain import explain
-from tomolive.live.run import Batch
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.explain import explain
+from tomolive.live.documents.run import Batch
+from tomolive.live.documents.scan import ScanReader
 
 ROWS, COLUMNS, EVENTS = 4, 6, 5
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tomolive.config import CorrectionSettings, LiveSettings, PaganinSettings
-from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.candidates import strip_of
 from tomolive.live.controls import Controls
+from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
 from tomolive.recon import reconstruct, widen

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from tomolive.demo.processes import Services
-from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.slices.accumulate import SliceAccumulator
 
 ANY = "127.0.0.1:0"
 HUB = ["hub", "--native", ANY, "--in", ANY, "--out", ANY, "--http", ANY]

@@ -8,8 +8,8 @@ from tomolive.config import CorrectionSettings, LiveSettings, VolumeSettings
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.orders import Orders
 from tomolive.live.snapshot import SnapshotStore, VolumeProgress
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.request import VolumeRequest
 from tomolive.live.worker import LiveReconstruction
 
 

@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image
 
 from tomolive.errors import SettingsError
-from tomolive.live import output
-from tomolive.live.figure import levels, scale_bar
+from tomolive.live.results import files as output
+from tomolive.live.results.figure import levels, scale_bar
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_drafts_of_a_killed_process(tmp_path):
 
 _KILLED_BETWEEN_RENAMES = """
 import json, os, pathlib, sys
-from tomolive.live.output import write_results
+from tomolive.live.results.files import write_results
 rename = pathlib.Path.rename
 def once(path, target):
     rename(path, target)

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from tomolive.config import CorrectionSettings
-from tomolive.live import references
-from tomolive.live.references import RUNS_KEPT, EarlierRuns, References
-from tomolive.live.run import Batch, Note
+from tomolive.live.documents import references
+from tomolive.live.documents.references import RUNS_KEPT, EarlierRuns, References
+from tomolive.live.documents.run import Batch, Note
 from tomolive.recon.correct import flat_field
 
 

@@ -12,13 +12,13 @@ import tifffile
 from event_model import DocumentNames, schema_validators
 
 from tomolive.config import CorrectionSettings, FilesSettings, LiveSettings, VolumeSettings
-from tomolive.live.output import write_results
-from tomolive.live.result_documents import About, ResultRun, emit_slices
-from tomolive.live.rules import choose, shipped_rules
+from tomolive.live.documents.rules import choose, shipped_rules
+from tomolive.live.results.documents import About, ResultRun, emit_slices
+from tomolive.live.results.files import write_results
 from tomolive.live.snapshot import Change, Trend
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_request import VolumeRequest
-from tomolive.live.volume_results import documents_of, make_result
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.results import documents_of, make_result
 
 LONG = 90
 
@@ -231,7 +231,7 @@ def test_live_reconstruction_announces_its_results(scan_of, tmp_path, monkeypatc
     from tomolive.live.snapshot import SnapshotStore
     from tomolive.live.worker import LiveReconstruction
 
-    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
+    monkeypatch.setattr("tomolive.live.results.writing.QUIET_S", 0.0)
     documents, controls, scan = [], Controls(), scan_of.Scan()
     feeder = scan_of.Feeder(scan.whole())
 

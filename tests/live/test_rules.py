@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tomolive.errors import SettingsError
-from tomolive.live.rules import AngleSource, Rules, RunKinds, choose, load_rules, shipped_rules
-from tomolive.live.run import Batch, Note
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.rules import AngleSource, Rules, RunKinds, choose, load_rules, shipped_rules
+from tomolive.live.documents.run import Batch, Note
+from tomolive.live.documents.scan import ScanReader
 
 RULES = """
 name: mine

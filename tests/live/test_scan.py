@@ -5,8 +5,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from tomolive.live.run import Batch, Note
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.run import Batch, Note
+from tomolive.live.documents.scan import ScanReader
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tomolive.live.run import Note
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.run import Note
+from tomolive.live.documents.scan import ScanReader
 
 
 @pytest.mark.parametrize("count", [math.inf, math.nan, -1.0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tomolive.config import QualitySettings
-from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.live.trends import Trends
 from tomolive.recon.correct import flat_field
 

@@ -19,11 +19,11 @@ import zarr
 from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
 from tomolive.errors import FileAccessError, ScanError, SettingsError
 from tomolive.geometry import angle_weights
-from tomolive.live.volume import CancelledError, make_volume
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_memory import share_memory
-from tomolive.live.volume_request import VolumeRequest
-from tomolive.live.volume_rows import RowLayout, RowStore
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.memory import share_memory
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.rows import RowLayout, RowStore
+from tomolive.live.volume.volume import CancelledError, make_volume
 from tomolive.recon import normalize, reconstruct, widen
 
 LONG = 120
@@ -120,7 +120,7 @@ def test_corrections_are_those_of_the_live_chain(recorded_scan, tmp_path, correc
 
 def test_centre_is_that_of_the_live_reconstruction(recorded_scan, tmp_path):
     """The default centre agrees with the live one to a hundredth of a column."""
-    from tomolive.live.accumulate import SliceAccumulator
+    from tomolive.live.slices.accumulate import SliceAccumulator
 
     scan = recorded_scan()
     with h5py.File(scan.file) as file:
@@ -289,8 +289,8 @@ def least_memory(layout: RowLayout, angles: int) -> int:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tomolive.live.volume import make_volume
-from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume.volume import make_volume
+from tomolive.live.volume.request import VolumeRequest
 
 request = VolumeRequest.from_json(sys.stdin.read())
 done = request.path.with_name(f".{request.path.name}.partial") / "done"
@@ -328,7 +328,7 @@ def test_killed_at_the_very_end_it_is_only_finished(recorded_scan, tmp_path, mon
     scan = recorded_scan(rows=20)
     request = request_of(scan, tmp_path / "out", center=scan.center)
     with monkeypatch.context() as patch:
-        patch.setattr("tomolive.live.volume.resident_mb", lambda: raise_(InterruptedError()))
+        patch.setattr("tomolive.live.volume.volume.resident_mb", lambda: raise_(InterruptedError()))
         with pytest.raises(InterruptedError):
             make_volume(request)
     before = content(request.path)
@@ -353,7 +353,7 @@ def test_a_worker_that_dies_is_replaced(recorded_scan, tmp_path):
         if not killed:
             children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
             pids = [int(pid) for file in children for pid in file.read_text().split()]
-            killed.extend(p for p in pids if b"volume_worker" in Path(f"/proc/{p}/cmdline").read_bytes())
+            killed.extend(p for p in pids if b"volume.worker" in Path(f"/proc/{p}/cmdline").read_bytes())
             for pid in killed[:1]:
                 os.kill(pid, signal.SIGKILL)
         return False

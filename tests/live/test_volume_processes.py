@@ -14,9 +14,9 @@ import zarr
 
 from tomolive.config import FilesSettings, VolumeSettings
 from tomolive.errors import SettingsError
-from tomolive.live.volume_documents import DocumentSource
-from tomolive.live.volume_request import VolumeRequest
-from tomolive.live.volume_runner import VolumeRunner
+from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume.runner import VolumeRunner
 
 LONG = 120
 

@@ -38,7 +38,7 @@ class Recorder(SnapshotStore):
 def live(tmp_path, scan_of, monkeypatch):
     """Runs the live reconstruction over items; pictures are not throttled."""
     monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
-    monkeypatch.setattr("tomolive.live.results.QUIET_S", 0.0)
+    monkeypatch.setattr("tomolive.live.results.writing.QUIET_S", 0.0)
 
     class Live:
         def __init__(self, items=(), **more):
@@ -292,7 +292,7 @@ def test_a_change_while_the_next_scan_begins(live, scan_of):
 
 def test_a_change_just_before_the_stop(live, scan_of, monkeypatch):
     """The results on disk are those that the page showed last, however soon the process is stopped."""
-    monkeypatch.setattr("tomolive.live.results.QUIET_S", 3600.0)
+    monkeypatch.setattr("tomolive.live.results.writing.QUIET_S", 3600.0)
     scan = scan_of.Scan()
     runs = live()
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomolive.live.output import write_results
+from tomolive.live.results.files import write_results
 from tomolive.view.runs import FinishedRuns
 
 SUMMARY = {
@@ -147,7 +147,7 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
     from tiled.client import from_uri
 
     from tomolive.catalog.server import CatalogServer
-    from tomolive.live.result_documents import About, ResultFile, ResultRun, emit_slices
+    from tomolive.live.results.documents import About, ResultFile, ResultRun, emit_slices
 
     shapes = {"xy": (32, 32), "xz": (16, 32), "yz": (16, 32)}
     slices = {plane: np.random.default_rng(2).random(shape, np.float32) for plane, shape in shapes.items()}

@@ -14,7 +14,7 @@ _BATCH = 16
 
 def live(size: int, clock: Clock) -> Iterator[Figure]:
     """Time dark, flat, -log, ramp filter of all rows and three planes, and one plane from what is kept."""
-    from tomolive.live.planes import Filtered, PlaneSet, bands
+    from tomolive.live.slices.planes import Filtered, PlaneSet, bands
     from tomolive.recon.correct import flat_field, line_integrals
     from tomolive.recon.fused import correct_and_filter
 
@@ -59,8 +59,8 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
 
 def _on_demand(size: int, clock: Clock, bands: list[Floats]) -> Iterator[Figure]:
     """Time planes at another place, and about another centre, from all projections of a scan."""
-    from tomolive.live.filtered import KeptPiece
-    from tomolive.live.planes import Filtered, Place, PlaneSet
+    from tomolive.live.slices.filtered import KeptPiece
+    from tomolive.live.slices.planes import Filtered, Place, PlaneSet
 
     count, copies = ANGLES.get(size, 1500), 4
     # more than fits any cache, less than all of a scan

@@ -51,7 +51,7 @@ def first_picture(threads: int) -> None:
     import numpy as np
 
     import tomolive.live.worker  # noqa: F401  what a live process imports
-    from tomolive.live.accumulate import SliceAccumulator
+    from tomolive.live.slices.accumulate import SliceAccumulator
     from tomolive.recon.startup import without_extensions
 
     without_extensions()

@@ -244,9 +244,9 @@ def _error_of_exact(scan: _Scan, reconstruct: Callable[[Floats], Floats]) -> flo
 
 def _own(scan: _Scan, how: _How) -> Figure:
     from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
-    from tomolive.live.volume import make_volume
-    from tomolive.live.volume_documents import DocumentSource
-    from tomolive.live.volume_request import VolumeRequest
+    from tomolive.live.volume.documents import DocumentSource
+    from tomolive.live.volume.request import VolumeRequest
+    from tomolive.live.volume.volume import make_volume
     from tomolive.recon import reconstruct
 
     out, cores, memory = scan.folder / "out", how.cores, how.memory

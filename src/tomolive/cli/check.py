@@ -44,8 +44,8 @@ def _check_settings(file: Path, *, look: bool) -> None:
 
 
 def _check_documents(file: Path, rule_files: tuple[Path, ...]) -> None:
-    from tomolive.live.explain import explain, read_documents
-    from tomolive.live.rules import load_rules, shipped_rules
+    from tomolive.live.documents.explain import explain, read_documents
+    from tomolive.live.documents.rules import load_rules, shipped_rules
 
     click.echo(explain(read_documents(file), [*map(load_rules, rule_files), *shipped_rules()]))
 

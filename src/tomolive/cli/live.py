@@ -83,8 +83,8 @@ def live(
     read_only = read_only or settings.page.read_only
 
     from tomolive.live.controls import Controls
-    from tomolive.live.output import prepare_results
-    from tomolive.live.rules import load_rules, shipped_rules
+    from tomolive.live.documents.rules import load_rules, shipped_rules
+    from tomolive.live.results.files import prepare_results
     from tomolive.live.snapshot import SnapshotStore
     from tomolive.live.warming import warm_up
     from tomolive.live.worker import LiveReconstruction
@@ -232,9 +232,9 @@ def _settings(
 def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "Orders | None":
     """Return what makes full volumes; None for documents that cannot be fetched a second time."""
     from tomolive.live.orders import Orders
-    from tomolive.live.volume_documents import DocumentSource
-    from tomolive.live.volume_request import VolumeRequest
-    from tomolive.live.volume_runner import VolumeRunner
+    from tomolive.live.volume.documents import DocumentSource
+    from tomolive.live.volume.request import VolumeRequest
+    from tomolive.live.volume.runner import VolumeRunner
 
     hub = settings.hub.native
     if hub.startswith("stock:"):

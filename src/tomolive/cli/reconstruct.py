@@ -59,8 +59,8 @@ def reconstruct(run: str, **options: Any) -> None:
 
     One that was interrupted is taken up where it stopped. Ctrl-C stops; the same command goes on.
     """
-    from tomolive.live.volume import CancelledError
-    from tomolive.live.volume_results import documents_of, make_result
+    from tomolive.live.volume.results import documents_of, make_result
+    from tomolive.live.volume.volume import CancelledError
 
     request = _request(run, options)
     stopped = threading.Event()
@@ -84,8 +84,8 @@ def reconstruct(run: str, **options: Any) -> None:
 
 
 def _request(run: str, options: dict[str, Any]) -> Any:
-    from tomolive.live.volume_documents import DocumentSource
-    from tomolive.live.volume_request import VolumeRequest
+    from tomolive.live.volume.documents import DocumentSource
+    from tomolive.live.volume.request import VolumeRequest
 
     settings = Settings.load(options["config"])
     hub = with_scheme(options["hub"]) if options["hub"] else None
@@ -137,7 +137,7 @@ def _centred(request: Any, results: Path | None, settings: Settings) -> Any:
     """Return the request with the centre that the live reconstruction ended with, if that is at hand."""
     import json
 
-    from tomolive.live.output import folder_of
+    from tomolive.live.results.files import folder_of
 
     summary = folder_of(results or Path(settings.live.results), request.run_uid) / "summary.json"
     if not summary.exists():

@@ -13,7 +13,7 @@ from tomolive.demo.folder import Folder
 from tomolive.demo.truth import STOCK_FILTERS, rms_error, stock_slice, true_slice
 from tomolive.demo.volume import compare
 from tomolive.errors import CatalogError
-from tomolive.live.run import in_words
+from tomolive.live.documents.run import in_words
 
 ARCHIVE_TIMEOUT_S = 60.0
 

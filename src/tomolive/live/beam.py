@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from tomolive.live.ranges import Ranges
-from tomolive.live.run import in_words
+from tomolive.live.documents.ranges import Ranges
+from tomolive.live.documents.run import in_words
 from tomolive.live.snapshot import Trend
 from tomolive.recon.correct import FlatField
 

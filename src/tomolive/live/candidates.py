@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.publication import Strip
+from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.recon.candidates import candidates
 
 MOST = 15

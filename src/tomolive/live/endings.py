@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tomolive.live.analysing import ScanAnalyses
+from tomolive.live.analysis.findings import ScanAnalyses
 from tomolive.live.estimates import Estimates
 from tomolive.live.followed import Followed
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
-from tomolive.live.results import Results
+from tomolive.live.results.writing import Results
 from tomolive.live.status import Watched
 
 _PAUSE_S = 0.05

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 
 from tomolive.live.beside import Beside
 from tomolive.live.candidates import strip_of
-from tomolive.live.centring import Found
 from tomolive.live.controls import Wish
 from tomolive.live.publication import Publication, Strip
+from tomolive.live.slices.centring import Found
 from tomolive.live.status import Watched
 from tomolive.live.trends import SliceNumbers
 

@@ -8,7 +8,7 @@ from tomolive.live.followed import Followed
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
-from tomolive.live.results import Results
+from tomolive.live.results.writing import Results
 from tomolive.live.status import Watched
 from tomolive.live.tomogram import Tomogram
 from tomolive.live.wishes import Wishes, note_changes

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tomolive.errors import ReconstructionError
-from tomolive.live.planes import Place, check_place
+from tomolive.live.slices.planes import Place, check_place
 from tomolive.live.snapshot import parse_key
 
 MOST_GROWING = 12

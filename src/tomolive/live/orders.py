@@ -8,11 +8,11 @@ from tomolive.config import VolumeSettings
 from tomolive.errors import ScanError
 from tomolive.live.snapshot import VolumeProgress
 from tomolive.live.status import Watched
-from tomolive.live.volume_request import VolumeRequest
+from tomolive.live.volume.request import VolumeRequest
 
 
 class Runner(Protocol):
-    """What is used of a `tomolive.live.volume_runner.VolumeRunner`."""
+    """What is used of a `tomolive.live.volume.runner.VolumeRunner`."""
 
     def start(self, request: VolumeRequest) -> None: ...  # noqa: D102
     def poll(self) -> VolumeProgress | None: ...  # noqa: D102

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy.typing as npt
 
 from tomolive.live.looks import Looks
-from tomolive.live.planes import Place
 from tomolive.live.shown import Shown
+from tomolive.live.slices.planes import Place
 from tomolive.live.snapshot import Picture, Plane, SnapshotStore, Status, Subject
 from tomolive.live.tomogram import SLICES
 

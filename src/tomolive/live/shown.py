@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
-from tomolive.live.planes import Place
-from tomolive.live.run import Scan
+from tomolive.live.documents.run import Scan
+from tomolive.live.slices.planes import Place
 from tomolive.live.snapshot import Trend
 
 Pixels = npt.NDArray[np.float32]

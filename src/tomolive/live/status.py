@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tomolive.config import LiveSettings
-from tomolive.live import analysis
-from tomolive.live.run import Scan, in_words
+from tomolive.live.analysis import analysis
+from tomolive.live.documents.run import Scan, in_words
 from tomolive.live.shown import Shown
 from tomolive.live.snapshot import Change, Status, Trend
 from tomolive.live.tomogram import Tomogram

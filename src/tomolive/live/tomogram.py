@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.errors import ReconstructionError
-from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.beam import without_beam_in_words
-from tomolive.live.centring import Found, Question
 from tomolive.live.controls import Wish
-from tomolive.live.part import Part
-from tomolive.live.planes import Place
-from tomolive.live.prepared import PLAIN
-from tomolive.live.projections import ProjectionStore
-from tomolive.live.references import References, Stack
-from tomolive.live.run import Batch, Scan
-from tomolive.live.sinograms import Sinograms
+from tomolive.live.documents.references import References, Stack
+from tomolive.live.documents.run import Batch, Scan
+from tomolive.live.slices.accumulate import SliceAccumulator
+from tomolive.live.slices.centring import Found, Question
+from tomolive.live.slices.part import Part
+from tomolive.live.slices.planes import Place
+from tomolive.live.slices.prepared import PLAIN
+from tomolive.live.slices.projections import ProjectionStore
+from tomolive.live.slices.sinograms import Sinograms
+from tomolive.live.slices.tile_references import TileReferences
 from tomolive.live.snapshot import Plane, Trend
-from tomolive.live.tile_references import TileReferences
 from tomolive.live.trends import SliceNumbers, Trends
 from tomolive.recon.binning import binned
 from tomolive.recon.correct import FlatField, flat_field

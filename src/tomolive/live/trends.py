@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from tomolive import geometry
 from tomolive.config import QualitySettings
-from tomolive.live.accumulate import SliceAccumulator
 from tomolive.live.beam import Brightness, thinned
-from tomolive.live.ranges import Ranges
-from tomolive.live.run import in_words
+from tomolive.live.documents.ranges import Ranges
+from tomolive.live.documents.run import in_words
+from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.live.snapshot import Trend
 from tomolive.recon import quality
 from tomolive.recon.flat_field import FlatField

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tomolive.live.accumulate import SliceAccumulator
+from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.recon.startup import without_extensions
 
 

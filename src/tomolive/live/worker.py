@@ -17,9 +17,13 @@ from tomolive import metrics
 from tomolive.config import LiveSettings
 from tomolive.errors import ScanError, TomoliveError
 from tomolive.files.frames import Frames, MissingFrames
-from tomolive.live.analysing import ScanAnalyses
+from tomolive.live.analysis.findings import ScanAnalyses
 from tomolive.live.backlog import Backlog
 from tomolive.live.controls import Controls
+from tomolive.live.documents.references import Dispatcher, EarlierRuns, References
+from tomolive.live.documents.rules import Rules
+from tomolive.live.documents.run import Batch, Note, Output, Scan
+from tomolive.live.documents.scan import ScanReader
 from tomolive.live.endings import Endings
 from tomolive.live.estimates import Estimates
 from tomolive.live.followed import Followed
@@ -27,12 +31,8 @@ from tomolive.live.granting import Granting
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
-from tomolive.live.references import Dispatcher, EarlierRuns, References
-from tomolive.live.result_documents import Emit
-from tomolive.live.results import Results
-from tomolive.live.rules import Rules
-from tomolive.live.run import Batch, Note, Output, Scan
-from tomolive.live.scan import ScanReader
+from tomolive.live.results.documents import Emit
+from tomolive.live.results.writing import Results
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of
 from tomolive.live.tomogram import Tomogram
@@ -69,7 +69,7 @@ class LiveReconstruction:
     controls
         where wishes come from.
     results
-        folder of finished scans, see :mod:`tomolive.live.output`.
+        folder of finished scans, see :mod:`tomolive.live.results.files`.
     settings
         centre, filter, threads.
     rules

@@ -134,7 +134,7 @@ def _from_catalog(catalog: CatalogRuns, run: str, file: str) -> bytes | None:
     if file == "summary.json":
         body.write(json.dumps({"run_uid": run, **parameters}).encode())
     elif file == "slices.png":
-        from tomolive.live.figure import draw
+        from tomolive.live.results.figure import draw
 
         about: dict[str, Any] = {key: parameters[key] for key in ("positions", "units", "pixel_size_um")}
         draw(slices, title=f"run {run[:8]}", **about).save(body, "png")
@@ -156,7 +156,7 @@ def _of_volume(catalog: CatalogRuns, run: str, form: str, z: int) -> bytes | Non
     pixels, parameters = found
     body = io.BytesIO()
     if form == "png":
-        from tomolive.live.figure import draw
+        from tomolive.live.results.figure import draw
 
         about: dict[str, Any] = {key: parameters.get(key) for key in ("units", "pixel_size_um")}
         draw({"xy": pixels}, {"xy": z}, title=f"volume of run {run[:8]}", **about).save(body, "png")

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from tomolive.config import LiveSettings
 from tomolive.live.crew.engines import Answer, Engine
-from tomolive.live.crew.fields import Field, bands
 from tomolive.live.crew.messages import Report, Share, Source
 from tomolive.live.crew.post import Post
 from tomolive.live.crew.team import Team, taken
-from tomolive.live.rules import Rules
-from tomolive.live.run import Scan
+from tomolive.live.documents.fields import Field, bands
+from tomolive.live.documents.rules import Rules
+from tomolive.live.documents.run import Scan
 from tomolive.live.snapshot import WorkerShare
 
 log = logging.getLogger(__name__)

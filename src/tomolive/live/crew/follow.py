@@ -14,18 +14,18 @@ from tomolive.errors import ReconstructionError, ScanError, SettingsError, Tomol
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.crew.crew import Crew
 from tomolive.live.crew.engines import Engine
-from tomolive.live.crew.fields import Field, cameras_of, fields_of, tiles_of
 from tomolive.live.crew.messages import Source
 from tomolive.live.crew.team import Team
+from tomolive.live.documents.fields import Field, cameras_of, fields_of, tiles_of
+from tomolive.live.documents.rules import Rules
+from tomolive.live.documents.run import Scan
+from tomolive.live.documents.scan import ScanReader
 from tomolive.live.looks import Looks
 from tomolive.live.orders import Orders
-from tomolive.live.output import folder_of
 from tomolive.live.publication import Publication
-from tomolive.live.result_documents import Emit
-from tomolive.live.results import QUIET_S, Results
-from tomolive.live.rules import Rules
-from tomolive.live.run import Scan
-from tomolive.live.scan import ScanReader
+from tomolive.live.results.documents import Emit
+from tomolive.live.results.files import folder_of
+from tomolive.live.results.writing import QUIET_S, Results
 from tomolive.live.shown import Shown
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.status import Watched, status_of

@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from tomolive.live.part import Part
-from tomolive.live.references import Dispatcher, EarlierRuns, References
-from tomolive.live.rules import Rules
-from tomolive.live.run import Batch, Scan
-from tomolive.live.scan import ScanReader
+from tomolive.live.documents.references import Dispatcher, EarlierRuns, References
+from tomolive.live.documents.rules import Rules
+from tomolive.live.documents.run import Batch, Scan
+from tomolive.live.documents.scan import ScanReader
+from tomolive.live.slices.part import Part
 from tomolive.recon.stitching import Tile
 
 Counts = npt.NDArray[np.generic]

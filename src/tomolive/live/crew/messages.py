@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings, LiveSettings
-from tomolive.live.crew.fields import Field
-from tomolive.live.prepared import PLAIN
-from tomolive.live.rules import Rules
+from tomolive.live.documents.fields import Field
+from tomolive.live.documents.rules import Rules
+from tomolive.live.slices.prepared import PLAIN
 from tomolive.live.snapshot import Trend
 from tomolive.recon.stitching import Rows
 from tomolive.stream.dispatcher import RemoteDispatcher

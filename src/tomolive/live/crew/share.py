@@ -23,13 +23,13 @@ from tomolive.live.beam import numbers_of, ranges_of
 from tomolive.live.controls import Wish
 from tomolive.live.crew.inputs import CameraInput, Together
 from tomolive.live.crew.messages import Orders, Report, Share
-from tomolive.live.part import Part
-from tomolive.live.planes import Place
-from tomolive.live.ranges import Ranges
-from tomolive.live.references import brightest
-from tomolive.live.run import Batch, Output, Scan
+from tomolive.live.documents.ranges import Ranges
+from tomolive.live.documents.references import brightest
+from tomolive.live.documents.run import Batch, Output, Scan
+from tomolive.live.slices.part import Part
+from tomolive.live.slices.planes import Place
+from tomolive.live.slices.tile_references import TileReferences
 from tomolive.live.snapshot import parse_key
-from tomolive.live.tile_references import TileReferences
 from tomolive.live.tomogram import SLICES, Tomogram
 from tomolive.live.warming import warm_up
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.beam import numbers_of
 from tomolive.live.controls import Wish
-from tomolive.live.crew.fields import ALIGNED, Field, check_corrections
 from tomolive.live.crew.messages import Orders, Report
 from tomolive.live.crew.post import Post
-from tomolive.live.planes import Place
-from tomolive.live.ranges import Ranges
-from tomolive.live.result_planes import ResultPlanes
-from tomolive.live.run import Scan
+from tomolive.live.documents.fields import ALIGNED, Field, check_corrections
+from tomolive.live.documents.ranges import Ranges
+from tomolive.live.documents.run import Scan
+from tomolive.live.slices.planes import Place
+from tomolive.live.slices.result_planes import ResultPlanes
 from tomolive.live.snapshot import Trend, WorkerShare, parse_key, picture_key
 from tomolive.live.tomogram import SLICES
 from tomolive.recon.phase import reach

@@ -1,0 +1,1 @@
+"""The user's own analyses, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""What a scan leaves: pictures, numbers and documents."""

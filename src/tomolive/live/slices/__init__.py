@@ -1,0 +1,1 @@
+"""The slices of one scan as they grow with its projections."""
