@@ -240,14 +240,18 @@ class Feeder:
         for item in self.items:
             if self.stopped:
                 return
-            if callable(item):
-                item()
-            elif isinstance(item, Frames):
-                self._give(self.frames, item)
-            elif isinstance(item, MissingFrames):
-                self._give(self.missing, item)
-            else:
-                self._give(self.documents, *item)
+            self.give(item)
+
+    def give(self, item):
+        """Give one item, or call it."""
+        if callable(item):
+            item()
+        elif isinstance(item, Frames):
+            self._give(self.frames, item)
+        elif isinstance(item, MissingFrames):
+            self._give(self.missing, item)
+        else:
+            self._give(self.documents, *item)
 
     def stop(self):
         """End ``start``."""

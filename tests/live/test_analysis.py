@@ -231,6 +231,18 @@ def test_one_that_always_crashes_is_given_up(started):
     wait_for(lambda: not analyses.is_busy_with("run"))
 
 
+def test_one_that_cannot_be_started_says_why(started, monkeypatch):
+    """A machine that has no room for one more process: told, tried again, given up; nothing waits for it."""
+    monkeypatch.setattr("tomolive.live.analysis.analysis._PAUSE_S", 0.01)
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    analyses = started("good:mean")
+    problems = [one.text for one in collect(analyses, count=3, kind=Problem)]
+    assert "cannot be started (No such file or directory), 1 of 3 times" in problems[0]
+    assert problems[-1].endswith("given up")
+    analyses.offer(slices(180.0, final=True))
+    wait_for(lambda: not analyses.is_busy_with("run"))
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

@@ -411,7 +411,7 @@ def second_start(scan, earlier):
 
 
 def test_references_that_this_process_has_not_seen(live, scan_of):
-    """They are fetched again, while the scan runs on; the result is as if they had been there."""
+    """They are fetched again and used while the scan runs on without a pause, as if they had been there."""
     first, second = scan_of.Scan(), scan_of.Scan()
     second = scan_of.Scan(**second_start(second, first.uid))
     asked = []
@@ -426,7 +426,7 @@ def test_references_that_this_process_has_not_seen(live, scan_of):
         deadline = time.monotonic() + 30
         while "No flats" in runs.store.latest.status.message:
             assert time.monotonic() < deadline
-            runs.feeder.be_idle()
+            runs.feeder.give(second.run.resource("camera"))
             time.sleep(0.01)
 
     runs = live(earlier=earlier)

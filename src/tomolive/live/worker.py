@@ -180,8 +180,6 @@ class LiveReconstruction:
         self._tick()
 
     def _idle(self) -> None:
-        if self._earlier:
-            self._take(self._earlier.take())
         self._write_silent()
         self._tell_silence()
         self._tick()
@@ -333,7 +331,9 @@ class LiveReconstruction:
     # -- pictures -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Grant wishes, and publish if there is something new and it is time."""
+        """Take what earlier runs had, grant wishes, and publish if there is something new and it is time."""
+        if self._earlier:
+            self._take(self._earlier.take())
         answered = self._estimates.poll() | self._endings.poll()
         granted = self._granting.grant()
         if self._orders and self._orders.poll():

@@ -156,7 +156,24 @@ class Analysis:
     def _follow(self) -> None:
         crashes = 0
         while not self._over:
-            answered = False
+            answered, ended = self._serve()
+            if self._over:
+                break
+            crashes = 1 if answered else crashes + 1
+            self._given_up = crashes >= _CRASHES
+            then = "it is given up" if self._given_up else "it is started again"
+            self._tell(f"analysis {self.name} {ended}, {crashes} of {_CRASHES} times in a row; {then}")
+            with self._changed:
+                self._busy = None
+                self._changed.wait_for(lambda: self._closed, _PAUSE_S)
+        with self._changed:
+            self._busy = None
+            self._waiting.clear()
+
+    def _serve(self) -> tuple[bool, str]:
+        """Start the process and work with it until it ends; return whether it answered, and how it ended."""
+        answered = False
+        try:
             ours, theirs = Pipe()
             with ours:
                 process = self._start(theirs)
@@ -165,21 +182,9 @@ class Analysis:
                         answered = True
                 except (EOFError, OSError):
                     log.debug("the pipe to analysis %s has closed", self.name)
-                code = _end(process)
-            if self._over:
-                break
-            crashes = 1 if answered else crashes + 1
-            self._given_up = crashes >= _CRASHES
-            then = "it is given up" if self._given_up else "it is started again"
-            self._tell(
-                f"analysis {self.name} died ({_death(code)}), {crashes} of {_CRASHES} times in a row; {then}"
-            )
-            with self._changed:
-                self._busy = None
-                self._changed.wait_for(lambda: self._closed, _PAUSE_S)
-        with self._changed:
-            self._busy = None
-            self._waiting.clear()
+                return answered, f"died ({_death(_end(process))})"
+        except OSError as error:  # no memory, or no more files, for one more process
+            return answered, f"cannot be started ({error.strerror})"
 
     def _start(self, theirs: Connection) -> subprocess.Popen[bytes]:
         environment = dict.fromkeys(_ONE_THREAD, "1") | dict(os.environ)

@@ -192,6 +192,7 @@ class Work:
             self._failure = f"{type(error).__name__}: {error}"
 
     def _document(self, name: str, doc: dict[str, Any]) -> None:
+        self._read(lambda one: one.earlier.take())
         self._read(lambda one: one.reader.document(name, doc))
         uid = self.share.run_uid
         if name == "start" and doc["uid"] == uid:
