@@ -1,12 +1,13 @@
-"""Where the frames of images lie that are scattered over ranges and files, as the archive notes it."""
+"""Where the frames of images lie that streams took in turns, as the archive notes it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 PLACES = "announced"
-"""Key in a run's metadata that says where images lie that Tiled's server makes one range of: for each
-``stream/data_key`` its ``files``, as their stream_resources announced them, and its ``ranges``: file, first
-index, the one after the last, and which of all ranges of the data key it was."""
+"""Key in a run's metadata that says where images lie that streams took in turns, or not in the order in which
+they are described, as Tiled's server tells it: for each ``stream/data_key`` its ``files``, as their
+stream_resources announced them, and its ``ranges``: file, first index, the one after the last, and which of
+all ranges of the data key it was."""
 
 Document = dict[str, Any]
 Scattered = tuple[Document, Document, Mapping[str, Any]]

@@ -61,8 +61,8 @@ def from_file(path: Path, run: str = "") -> Runs:
 def documents_of(run: Any) -> Iterator[Document]:
     """Yield the documents of a run that Tiled's client has returned, so that they can be read again.
 
-    bluesky-tiled-plugins 2.0.12 makes one range of an image that lies in several places; the archive has
-    noted these, see `tomolive.catalog.places.PLACES`.
+    bluesky-tiled-plugins 2.0.12 makes one range of a stream's images, in the order of descriptors; where the
+    scan took them otherwise the archive has noted it, see `tomolive.catalog.places.PLACES`.
     """
     places: Mapping[str, Any] = run.metadata.get(PLACES) or {}
     streams: dict[str, str] = {}

@@ -96,7 +96,8 @@ class RunWriter(_RunWriter):
         super().stop(cast(Any, doc))
 
     def _places(self) -> Document:
-        """Return where the images lie of which a stream has several ranges; see :data:`PLACES`."""
+        """Return where images lie that streams did not take in the order in which they are described."""
+        described = dict.fromkeys(node.item["id"] for node in self._desc_nodes.values())
         places: Document = {}
         for key, ranges in self._announced.items():
             of_streams: dict[str, Document] = {}
@@ -107,7 +108,8 @@ class RunWriter(_RunWriter):
                 if file not in place["files"]:
                     place["files"].append(file)
                 place["ranges"].append([place["files"].index(file), one.first, one.last, order])
-            if len(ranges) > len(of_streams):
+            taken = [one.stream for one in ranges]
+            if taken != [stream for stream in described if stream in taken]:
                 places |= of_streams
         return places
 
