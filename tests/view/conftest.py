@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tomolive.bench.browser import ADVICE, chromium, find_chromium
+from tomolive.bench.browser import ADVICE, OPTIONS, find_chromium
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.snapshot import (
     Change,
@@ -314,9 +314,11 @@ def browser() -> Iterator[Any]:
         if os.environ.get("CI"):
             pytest.fail(f"no Chromium: {ADVICE}")
         pytest.skip(f"no Chromium: {ADVICE}")
-    pytest.importorskip("playwright.sync_api")
-    with chromium() as browser:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=list(OPTIONS))
         yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A headless Chromium of the system's packages, for the benchmark of the page and for its tests."""
+"""A headless Chromium of the system's packages, and the page in it."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tomolive.bench.devtools import BrowserError, DevTools, devtools
 from tomolive.errors import SettingsError
 
 OPTIONS = (
@@ -19,6 +20,14 @@ OPTIONS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+_LOOKED_AT = (
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--hide-scrollbars",
+    "--mute-audio",
+)
+"""All pages are looked at, though only one window can be in front."""
 ADVICE = "install the system's chromium package, or set TOMOLIVE_CHROMIUM to a Chromium"
 
 
@@ -29,25 +38,19 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """Give a Playwright browser.
+def chromium() -> Iterator[DevTools]:
+    """Give a browser without a window.
 
     Raises
     ------
     SettingsError
-        if there is no Chromium, or no Playwright to drive it.
+        if there is no Chromium.
     """
     path = find_chromium()
     if path is None:
         raise SettingsError(f"no Chromium found: {ADVICE}")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise SettingsError("Playwright is not installed: pip install playwright") from None
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=list(OPTIONS))
+    with devtools([path, "--headless", *OPTIONS, *_LOOKED_AT]) as browser:
         yield browser
-        browser.close()
 
 
 # Both clocks are this machine's: the worker stamps a picture with time.time(), the browser with its own.
@@ -58,18 +61,21 @@ document.addEventListener("tomolive:drawn", ({detail}) => {
   window.drawn.push({...detail, at: now, drawing: now - 1000 * detail.updated});
 });
 """
-_LOADED = """() => {
+_LOADED = """(() => {
   const entries = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
   const paint = performance.getEntriesByName("first-contentful-paint")[0];
   const bytes = entries.reduce((total, entry) => total + entry.transferSize, 0);
   return {first_paint_ms: paint?.startTime, kilobytes: bytes / 1000};
-}"""
+})()"""
 _CHANGE = """by => {
   const now = performance.timeOrigin + performance.now();
   document.querySelector(`[data-step='${by}']`).click();
   return [now, Number(document.getElementById("center").value)];
 }"""
 
+
+_SCREEN = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
+_PAINT_S = 60.0
 
 # A hutch's laptop behind a bad line: a picture takes seconds.
 _SLOW_LINE = {
@@ -86,44 +92,64 @@ class BrowserTab:
         Its line is slow.
     """
 
-    def __init__(self, browser: Any, page: str, *, throttled: bool = False) -> None:
-        context = browser.new_context(viewport={"width": 1280, "height": 720})
-        self._tab = context.new_page()
-        self._tab.add_init_script(_LISTEN)
-        self._tab.goto(page)
-        self._tab.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    def __init__(self, browser: DevTools, page: str, *, throttled: bool = False) -> None:
+        context = browser.call("Target.createBrowserContext")["browserContextId"]
+        tab = {"url": "about:blank", "browserContextId": context, "newWindow": True}
+        target = browser.call("Target.createTarget", **tab)["targetId"]
+        self._browser = browser
+        self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._call("Page.enable")
+        self._call("Emulation.setDeviceMetricsOverride", **_SCREEN)
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=_LISTEN)
         if throttled:
-            line = context.new_cdp_session(self._tab)
-            line.send("Network.enable")
-            line.send("Network.emulateNetworkConditions", _SLOW_LINE)
-            self._tab.reload()  # a socket that is open stays as fast as it was
+            self._call("Network.enable")
+            self._call("Network.emulateNetworkConditions", **_SLOW_LINE)
+        self._call("Page.navigate", url=page)
+        self._await_paint()
         self.forget()
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._browser.call(method, self._session, **parameters)
+
+    def _evaluate(self, expression: str) -> Any:
+        """Return what JavaScript makes of an expression."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise BrowserError(f"{expression}: {answer['result'].get('description')}")
+        return answer["result"].get("value")
+
+    def _await_paint(self) -> None:
+        deadline = time.monotonic() + _PAINT_S
+        painted = "performance.getEntriesByName('first-contentful-paint').length"
+        while not (self._evaluate("location.href") != "about:blank" and self._evaluate(painted)):
+            if time.monotonic() > deadline:
+                raise BrowserError(f"nothing was painted in {_PAINT_S:.0f} s")
+            time.sleep(0.05)
 
     def loaded(self) -> dict[str, float] | None:
         """Return what the first paint took, and what was transferred for it."""
-        return self._tab.evaluate(_LOADED)
+        return self._evaluate(_LOADED)
 
     @property
     def received(self) -> int:
         """Projections, by the top line."""
-        bar = "document.getElementById('progress')"
-        return self._tab.evaluate(f"Number({bar}.getAttribute('aria-valuenow'))")
+        return self._evaluate("Number(document.getElementById('progress').getAttribute('aria-valuenow'))")
 
     def forget(self) -> None:
         """Begin to count."""
-        self._tab.evaluate("drawn.length = 0")
+        self._evaluate("drawn.length = 0")
         self._began = time.monotonic()
 
     def drawn(self) -> list[dict[str, Any]]:
         """Return when (``at``, Unix ms) pictures were drawn since `forget`, and what was told of them."""
-        return self._tab.evaluate("drawn")
+        return self._evaluate("drawn")
 
     @property
     def rate(self) -> float:
         """Pictures a second since `forget`."""
-        return self._tab.evaluate("drawn.length") / (time.monotonic() - self._began)
+        return self._evaluate("drawn.length") / (time.monotonic() - self._began)
 
     def change_center(self, by: float) -> tuple[float, float]:
         """Press a button of the rotation centre; return when (Unix ms), and where it is to be."""
-        began, wanted = self._tab.evaluate(_CHANGE, by)
+        began, wanted = self._evaluate(f"({_CHANGE})({by})")
         return began, wanted

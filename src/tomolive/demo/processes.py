@@ -116,7 +116,7 @@ class Services:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environ or {})},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         service = Service(name, process, log)
         self._running.append(service)
@@ -165,7 +165,7 @@ def _failure(service: Service) -> str:
     return f"{service.name} ended with exit code {service.process.returncode}: {words} (log: {service.log})"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have Linux end this child when its parent is killed and can no longer do it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,8 +1,9 @@
 """What the page and the server say to each other, Sans-IO: values in, bytes and values out.
 
 Server to page: one JSON text ``state``, then a binary message for each key that it names in ``sending``, in
-that order; now and then a JSON text ``trends``. Page to server: the JSON texts of `tomolive.view.requests`; a
-``view`` says which pictures are looked at, and after drawing an ``ack``, without which no more is sent.
+that order; now and then a JSON text ``trends`` before them. Page to server: the JSON texts of
+`tomolive.view.requests`; a ``view`` says which pictures are looked at, and after drawing an ``ack``, without
+which no more is sent.
 
 A binary message is a 48-byte header and rows x columns little-endian uint16 pixels::
 

@@ -30,7 +30,9 @@ HEARTBEAT_S = 2.0
 _MAX_MISTAKES = 20
 _WAIT_S = 0.5
 _WAIT_PENDING_S = 0.1
-_TRENDS_S = 0.4
+_NUMBERS_S = 0.5
+"""A state in which only numbers are new is told so often: each one has the page drawn again."""
+_TRENDS_S = 1.0
 """Plots over hundreds of projections change slowly; they are told less often than pictures."""
 
 
@@ -101,6 +103,7 @@ class Viewer:
     """What he has: picture and binning, for each key."""
     told: tuple[Snapshot, tuple[Wish, ...]] | None = None
     """The last state that he was told."""
+    told_at: float = 0.0
     trends: tuple[Trend, ...] = ()
     """The last trends that he was told."""
     trends_at: float = 0.0
@@ -122,6 +125,15 @@ class Viewer:
             if had is None or had[0]() is not picture or had[1] != binning:
                 news[key] = (picture, binning)
         return news
+
+    def patience(self, snapshot: Snapshot, pending: tuple[Wish, ...]) -> float:
+        """Return for how many seconds a state without new pictures can wait for some: numbers alone can."""
+        if self.told is None or pending != self.told[1]:
+            return 0.0
+        now, before = snapshot.status, self.told[0].status
+        if (now.run_uid, now.state, now.message) != (before.run_uid, before.state, before.message):
+            return 0.0
+        return self.told_at + _NUMBERS_S - time.monotonic()
 
     def look(self, wanted: Mapping[str, int]) -> None:
         """Look at other pictures; what is not looked at any more is forgotten."""
@@ -210,18 +222,22 @@ class Audience:
     async def _feed(self, socket: WebSocket, viewer: Viewer) -> None:
         """Send the newest state; with pictures only if the last ones are drawn."""
         viewer.wake.set()
+        patience = HEARTBEAT_S
         while True:
             silent = False
             try:
-                await asyncio.wait_for(viewer.wake.wait(), HEARTBEAT_S)
+                await asyncio.wait_for(viewer.wake.wait(), patience)
             except TimeoutError:
                 silent = True
             viewer.wake.clear()
             snapshot = self._store.latest
             state = (snapshot, self._controls.pending)
             news = viewer.news(snapshot) if viewer.drawn else {}
-            if silent or news or (viewer.drawn and state != viewer.told):
-                viewer.told = state
+            changed = viewer.drawn and state != viewer.told
+            patience = viewer.patience(*state) if changed and not (silent or news) else HEARTBEAT_S
+            if silent or news or (changed and patience <= 0):
+                viewer.told, viewer.told_at = state, time.monotonic()
+                patience = HEARTBEAT_S
                 await self._send(socket, viewer, *state, news)
 
     async def _send(
@@ -237,6 +253,10 @@ class Audience:
             viewer.in_flight = snapshot.version
         status = self._statuses.status(snapshot.status)
         bodies = await self._cache.encode(news.values(), snapshot.version)
+        trends, now = snapshot.status.trends, time.monotonic()
+        if trends is not viewer.trends and now - viewer.trends_at > _TRENDS_S:
+            viewer.trends, viewer.trends_at = trends, now
+            await socket.send_text(self._statuses.trends(snapshot.status))
         await socket.send_text(
             protocol.encode_state(
                 snapshot, status, now=time.time(), keys=viewer.wanted, sending=news, pending=pending
@@ -246,10 +266,6 @@ class Audience:
             await socket.send_bytes(body)
             viewer.sent[key] = (ref(picture), binning)
             metrics.PICTURES_SENT.inc()
-        trends, now = snapshot.status.trends, time.monotonic()
-        if trends is not viewer.trends and now - viewer.trends_at > _TRENDS_S:
-            viewer.trends, viewer.trends_at = trends, now
-            await socket.send_text(self._statuses.trends(snapshot.status))
 
     async def _listen(self, socket: WebSocket, viewer: Viewer) -> bool:
         """Hear what a page says until it goes (True) or has made too many mistakes (False)."""

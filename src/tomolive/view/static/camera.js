@@ -1,5 +1,7 @@
 // Which camera's pictures are shown, where workers reconstruct several.
 
+import { write } from "./write.js";
+
 export class CameraChoice {
   /**
    * @param {HTMLElement} row
@@ -17,10 +19,10 @@ export class CameraChoice {
   }
 
   update({ cameras, camera }) {
-    this.row.hidden = cameras.length < 2;
+    write(this.row, { hidden: cameras.length < 2 });
     const names = [...this.select.options].map((option) => option.value);
     if (names.join() !== cameras.join()) this.select.replaceChildren(...cameras.map((name) => new Option(name, name)));
     const busy = this.shared.isPending("camera") || document.activeElement === this.select;
-    if (!busy && this.select.value !== camera) this.select.value = camera;
+    if (!busy) write(this.select, { value: camera });
   }
 }

@@ -1,6 +1,7 @@
 // A strip of the same slice, each with another rotation centre. A score helps, the eye decides: click the sharpest.
 
 import { paint } from "./draw.js";
+import { mark, write } from "./write.js";
 
 const COUNT = 7;
 
@@ -92,17 +93,16 @@ export class Candidates {
       const button = item.firstElementChild;
       const chosen = Math.abs(this.centers[i] - this.center) < 1e-6;
       const words = [String(Math.round(this.centers[i] * 100) / 100), i === best ? "best score" : "", chosen ? "in force" : ""].filter(Boolean).join(" · ");
-      button.setAttribute("aria-pressed", String(chosen));
-      button.setAttribute("aria-label", `Rotation centre ${words}`);
+      mark(button, { "aria-pressed": chosen, "aria-label": `Rotation centre ${words}` });
       button.classList.toggle("best", i === best);
-      if (button.lastElementChild.textContent !== words) button.lastElementChild.textContent = words;
+      write(button.lastElementChild, { textContent: words });
     });
   }
 
   say() {
     const pending = this.room.shared.isPending("candidates") || (!this.picture && !this.over);
     const drawn = this.over ? "The next scan has begun: ask again when it has come far enough." : "The sharpest edges belong to the right centre. Click it.";
-    this.line.textContent = pending ? "pending: the candidates are being drawn …" : drawn;
+    write(this.line, { textContent: pending ? "pending: the candidates are being drawn …" : drawn });
     this.line.classList.toggle("pending", pending);
   }
 

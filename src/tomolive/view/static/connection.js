@@ -4,6 +4,7 @@
 import { decodePicture } from "./protocol.js";
 
 const SILENCE_MS = 8000;
+const PATIENCE_MS = 400;
 const BACKOFF_MS = [250, 500, 1000, 2000, 4000];
 
 export class Connection {
@@ -13,7 +14,9 @@ export class Connection {
     this.name = name;
     this.token = token;
     this.failures = 0;
-    this.pending = null;
+    /** What has come and is not shown: a state, trends, and pictures with the state that announces them. */
+    this.state = this.trends = this.pending = null;
+    this.patience = this.frame = null;
     document.addEventListener("visibilitychange", () => this.deliver());
     setInterval(() => this.checkSilence(), 1000);
     this.open();
@@ -25,7 +28,7 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.heard = performance.now();
-    this.pending = null;
+    this.state = this.trends = this.pending = null;
     socket.onopen = () => {
       this.failures = 0;
       this.handlers.link(true, "connected");
@@ -71,26 +74,47 @@ export class Connection {
     }
     const message = JSON.parse(data);
     if (message.type === "state") {
-      const { status, ...more } = message;
-      this.handlers.state({ ...status, ...more });
-      if (message.sending.length) this.pending = { message, pictures: [], scheduled: false };
-    } else if (message.type === "trends") this.handlers.trends(message.trends);
+      this.state = message;
+      if (message.sending.length) this.pending = { message, pictures: [] };
+      this.deliver();
+    } else if (message.type === "trends") this.trends = message.trends;
     else if (message.type === "hello") this.handlers.hello(message);
     else if (message.type === "refused") this.handlers.refused(message.reason);
   }
 
-  /** Draw what has come completely, in the next frame, if this tab is looked at. */
+  /**
+   * Show what has come in the next frame, all in one: a frame costs more than what changes in it. A state waits for its
+   * pictures, but not for a slow line; while nobody looks at this tab, and no frames are made, it is told alone.
+   */
   deliver() {
-    const pending = this.pending;
-    if (!pending || pending.scheduled || document.hidden) return;
-    if (pending.pictures.length < pending.message.sending.length) return;
-    pending.scheduled = true;
-    requestAnimationFrame(() => {
-      if (this.pending !== pending) return;
-      this.pending = null;
-      this.handlers.pictures(pending.pictures);
-      this.send({ type: "ack", version: pending.message.version });
+    const { pending } = this;
+    if (document.hidden) return this.tell();
+    if (pending && pending.pictures.length < pending.message.sending.length) {
+      this.patience ??= setTimeout(() => this.tell(), PATIENCE_MS);
+      return;
+    }
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.tell();
+      this.draw();
     });
+  }
+
+  tell() {
+    clearTimeout(this.patience);
+    const { state, trends } = this;
+    this.patience = this.state = this.trends = null;
+    if (state) this.handlers.state({ ...state.status, ...state });
+    if (trends) this.handlers.trends(trends);
+  }
+
+  /** Draw the pictures, if all have come, and ask for the next. */
+  draw() {
+    const { pending } = this;
+    if (!pending || pending.pictures.length < pending.message.sending.length) return;
+    this.pending = null;
+    this.handlers.pictures(pending.pictures);
+    this.send({ type: "ack", version: pending.message.version });
   }
 
   send(message) {

@@ -1,6 +1,7 @@
 // The rotation centre: box, steps, slider, estimate.
 
 import { number } from "./units.js";
+import { write } from "./write.js";
 
 const TRUST_MS = 4000;
 const SLIDE = 10;
@@ -41,9 +42,9 @@ export class CenterControl {
 
   /** The slider reaches some columns to each side of where the centre is. */
   aim(center) {
-    this.slider.min = String(Math.max(0, center - SLIDE));
-    this.slider.max = String(Math.min((this.columns ?? Infinity) - 1, center + SLIDE));
-    this.slider.value = String(center);
+    const most = (this.columns ?? Infinity) - 1;
+    const [min, max] = [Math.max(0, center - SLIDE), Math.min(most, center + SLIDE)];
+    write(this.slider, { min: String(min), max: String(max), value: String(center) });
   }
 
   setCenter(center) {
@@ -81,9 +82,9 @@ export class CenterControl {
       const there = asked.center !== null ? Math.abs((subject.center ?? NaN) - asked.center) < 1e-6 : subject.center_source !== asked.source;
       if (there || performance.now() - asked.at > TRUST_MS) this.asked = null;
     }
-    if (columns) this.box.max = String(columns - 1);
+    if (columns) write(this.box, { max: String(columns - 1) });
     if (!this.asked && document.activeElement !== this.box) {
-      this.box.value = subject.center === null ? "" : String(Math.round(subject.center * 100) / 100);
+      write(this.box, { value: subject.center === null ? "" : String(Math.round(subject.center * 100) / 100) });
     }
     if (!this.asked && document.activeElement !== this.slider && subject.center !== null) this.aim(subject.center);
     this.say();

@@ -1,5 +1,7 @@
 // Filter, binning, zingers, rings, Paganin and half acquisition: what is done to the projections before the slices.
 
+import { write } from "./write.js";
+
 const PAGANIN = ["energy_kev", "distance_m", "pixel_size_um", "delta_beta"];
 const USUAL = { energy_kev: 25, distance_m: 0.1, pixel_size_um: 1, delta_beta: 200 };
 
@@ -61,21 +63,21 @@ export class Corrections {
   /** subject: as for the centre. */
   update(subject) {
     this.subject = subject;
-    if (!this.shared.isPending("filter") && document.activeElement !== this.filter) this.filter.value = subject.filter;
+    if (!this.shared.isPending("filter") && document.activeElement !== this.filter) write(this.filter, { value: subject.filter });
     const { corrections } = subject;
     if (corrections && !this.shared.isPending("corrections") && !this.form.contains(document.activeElement)) this.show(corrections);
     this.say();
   }
 
   show({ binning, rings, zingers, paganin, half_acquisition: half }) {
-    this.half.value = String(half);
-    this.binning.value = String(binning);
-    this.rings.value = rings;
-    this.zingers.checked = zingers;
-    this.paganin.checked = Boolean(paganin);
-    this.more.hidden = !paganin;
+    write(this.half, { value: String(half) });
+    write(this.binning, { value: String(binning) });
+    write(this.rings, { value: rings });
+    write(this.zingers, { checked: zingers });
+    write(this.paganin, { checked: Boolean(paganin) });
+    write(this.more, { hidden: !paganin });
     const values = paganin ?? { ...USUAL, pixel_size_um: this.subject.pixel_size_um ?? USUAL.pixel_size_um };
-    for (const name of PAGANIN) this.fields[name].value = String(Number(values[name].toPrecision(6)));
+    for (const name of PAGANIN) write(this.fields[name], { value: String(Number(values[name].toPrecision(6))) });
   }
 
   say() {

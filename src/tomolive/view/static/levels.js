@@ -3,9 +3,10 @@
 import { groupOf } from "./planes.js";
 import { NOT_FINITE } from "./protocol.js";
 import { number } from "./units.js";
+import { mark, write } from "./write.js";
 
 const SAMPLES = 6000;
-const DRAW_EVERY_MS = 250;
+const DRAW_EVERY_MS = 1000;
 const BINS = 96;
 const LOW_PERCENTILE = 0;
 const HIGH_PERCENTILE = 0.99;
@@ -97,6 +98,7 @@ export class Levels {
     this.groups = { slices: new Group(), projection: new Group(), sinogram: new Group() };
     this.shown = "slices";
     this.table = null;
+    this.drawn = -Infinity;
     this.canvas = section.querySelector("canvas");
     this.handles = [...section.querySelectorAll("[role=slider]")];
     this.boxes = [...section.querySelectorAll("input[type=number]")];
@@ -196,12 +198,15 @@ export class Levels {
 
   /** Draw, but not with every picture: the histogram is looked at less often than they are. */
   drawSoon() {
-    this.timer ??= setTimeout(() => this.draw(), DRAW_EVERY_MS);
+    if (performance.now() - this.drawn >= DRAW_EVERY_MS) this.draw();
+    // Later than the next picture, if there is one: it is drawn with it then.
+    else this.timer ??= setTimeout(() => this.draw(), 1.5 * DRAW_EVERY_MS);
   }
 
   draw() {
     clearTimeout(this.timer);
     this.timer = null;
+    this.drawn = performance.now();
     const { group } = this;
     const [low, high] = this.extent();
     const share = (value) => Math.min(1, Math.max(0, (value - low) / (high - low)));
@@ -209,18 +214,15 @@ export class Levels {
       const value = group.range[end];
       handle.style.left = `${share(value) * 100}%`;
       const words = `${number(value)} ${group.units}`.trim();
-      for (const [name, said] of [["valuemin", low], ["valuemax", high], ["valuenow", value], ["valuetext", words]]) {
-        handle.setAttribute(`aria-${name}`, String(said));
-      }
+      mark(handle, { "aria-valuemin": low, "aria-valuemax": high, "aria-valuenow": value, "aria-valuetext": words });
     });
     this.boxes.forEach((box, end) => {
-      if (document.activeElement !== box) box.value = String(Number(group.range[end].toPrecision(3)));
-      box.step = String(Number(((high - low) / 100).toPrecision(1)));
+      if (document.activeElement !== box) write(box, { value: String(Number(group.range[end].toPrecision(3))) });
+      write(box, { step: String(Number(((high - low) / 100).toPrecision(1))) });
     });
-    this.button.setAttribute("aria-pressed", String(!group.locked));
-    this.section.querySelector(".mode").textContent = group.locked ? "locked by you" : "0 to 99 %";
-    this.section.querySelector(".units").textContent = group.units;
-    this.section.querySelector(".what").textContent = this.shown;
+    mark(this.button, { "aria-pressed": !group.locked });
+    const told = { mode: group.locked ? "locked by you" : "0 to 99 %", units: group.units, what: this.shown };
+    for (const [name, words] of Object.entries(told)) write(this.section.querySelector(`.${name}`), { textContent: words });
     this.drawHistogram(low, high, share);
   }
 

@@ -16,6 +16,7 @@ import { Shared } from "./shared.js";
 import { TopLine } from "./topline.js";
 import { Trends } from "./trends.js";
 import { Volume } from "./volume.js";
+import { mark, write } from "./write.js";
 
 const LOOK_EVERY_MS = 50;
 
@@ -108,9 +109,9 @@ function state(message) {
 }
 
 function showEmptiness() {
-  document.body.dataset.empty = String(!panels.some && !Object.keys(status.pictures).length);
-  $("empty-title").textContent = status.run_uid ? "The first pictures are on their way." : "No scan yet.";
-  $("teach").hidden = Boolean(status.run_uid);
+  mark(document.body, { "data-empty": !panels.some && !Object.keys(status.pictures).length });
+  write($("empty-title"), { textContent: status.run_uid ? "The first pictures are on their way." : "No scan yet." });
+  write($("teach"), { hidden: Boolean(status.run_uid) });
 }
 
 /** What the settings are about: the newest pictures; those on the screen if they are of another scan, or none came. */

@@ -4,6 +4,7 @@ import { Panel } from "./panel.js";
 import { AXES } from "./planes.js";
 import { placeOf } from "./save.js";
 import { honesty } from "./topline.js";
+import { mark, write } from "./write.js";
 
 const BOXES = {
   oblique: [["tilt", "tilt °"], ["turn", "turn °"], ["offset", "offset"]],
@@ -78,8 +79,8 @@ export class Panels {
   viewed() {
     for (const panel of this.list ?? []) {
       const zoomed = panel.view.zoom > 1.001;
-      panel.figure.querySelector(".zoom").textContent = zoomed ? `${panel.view.zoom.toFixed(1)}×` : "";
-      panel.figure.querySelector("[data-act=fit]").disabled = !zoomed;
+      write(panel.figure.querySelector(".zoom"), { textContent: zoomed ? `${panel.view.zoom.toFixed(1)}×` : "" });
+      write(panel.figure.querySelector("[data-act=fit]"), { disabled: !zoomed });
     }
     this.outer.viewed();
   }
@@ -115,7 +116,7 @@ export class Panels {
       panel.mark();
       for (const box of panel.boxes) fill(box, panel, places);
       const { through } = panel.axes;
-      panel.figure.querySelector(".of").textContent = through && places.size[through] ? `of ${places.size[through]}` : "";
+      write(panel.figure.querySelector(".of"), { textContent: through && places.size[through] ? `of ${places.size[through]}` : "" });
     }
   }
 }
@@ -153,9 +154,8 @@ function fill(box, panel, places) {
   const { moves } = box.dataset;
   if (document.activeElement === box && !box.readOnly) return;
   const value = moves === undefined ? panel.picture?.position : panel.plane === "oblique" ? places.oblique[moves] : places.at[moves];
-  const words = value === undefined ? "" : String(value);
-  if (box.value !== words) box.value = words;
-  if (moves in places.size) box.max = String(Math.max(0, places.size[moves] - 1));
+  write(box, { value: value === undefined ? "" : String(value) });
+  if (moves in places.size) write(box, { max: String(Math.max(0, places.size[moves] - 1)) });
 }
 
 /** Say what a picture is, and what it is not. */
@@ -164,11 +164,11 @@ function caption(panel, status) {
   const known = panel.picture?.known;
   const badge = panel.figure.querySelector(".badge");
   const [kind, words] = known ? honesty(known.of, status) : ["", ""];
-  badge.querySelector(".kind").textContent = kind;
-  badge.querySelector(".more").textContent = words && `: ${words}`;
-  badge.hidden = !kind || (kind === "partial" && !through && panel.plane !== "oblique");
+  write(badge.querySelector(".kind"), { textContent: kind });
+  write(badge.querySelector(".more"), { textContent: words && `: ${words}` });
+  write(badge, { hidden: !kind || (kind === "partial" && !through && panel.plane !== "oblique") });
   const label = known
     ? `${name} at ${placeOf(panel)}, ${known.columns} by ${known.rows} pixels${kind ? `, ${kind} ${words}` : ""}`.trim()
     : `${name}: no picture yet`;
-  if (panel.canvas.getAttribute("aria-label") !== label) panel.canvas.setAttribute("aria-label", label);
+  mark(panel.canvas, { "aria-label": label });
 }

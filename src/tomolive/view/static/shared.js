@@ -1,6 +1,7 @@
 // What everybody at this scan shares: who may change it, what is on its way, who changed it last.
 
 import { clock } from "./units.js";
+import { write } from "./write.js";
 
 export class Shared {
   /** @param {HTMLElement} root every fieldset in it is locked for those who may only look */
@@ -56,7 +57,7 @@ export class Shared {
   /** Write the words into a line, marked while something is on its way. */
   say(line, about, otherwise = "") {
     const words = this.words(about, otherwise);
-    if (line.textContent !== words) line.textContent = words;
+    write(line, { textContent: words });
     line.classList.toggle("pending", words.startsWith("pending") || words.startsWith("being"));
   }
 }

@@ -1,6 +1,7 @@
 // The top line: which scan, how far, what is missing, how late. One sentence below it says what to make of that.
 
 import { count, number, ranges, seconds } from "./units.js";
+import { mark, write } from "./write.js";
 
 const STATES = {
   waiting: ["○", "Waiting"],
@@ -20,7 +21,10 @@ const SENTENCES = {
   finished: "The scan is complete, and so are the slices.",
   failed: "The scan failed. The slices show what had arrived until then.",
 };
+/** So often the time since the last news is told; news tell it themselves. */
+const TICK_MS = 1000;
 const ANNOUNCE_MS = 5000;
+const TITLE_MS = 3000;
 const RATE_WINDOW_S = 8;
 
 const ARC = { radius: 15, x: 18, y: 17 };
@@ -45,6 +49,9 @@ export function honesty(of, status) {
   return ["previous scan", [of.scan_id ?? of.run_uid.slice(0, 8), part].filter(Boolean).join(", ")];
 }
 
+const $ = (id) => document.getElementById(id);
+const put = (id, text) => write($(id), { textContent: text });
+
 export class TopLine {
   constructor() {
     this.status = null;
@@ -52,32 +59,30 @@ export class TopLine {
     this.history = [];
     this.run = "";
     this.announced = 0;
+    /** What the gaps of the progress bar were drawn for. */
+    this.missing = "";
+    this.said = "";
+    this.titled = -Infinity;
     this.linked = false;
-    setInterval(() => this.tick(), 250);
-  }
-
-  put(id, text) {
-    const element = document.getElementById(id);
-    if (element.textContent !== text) element.textContent = text;
+    setInterval(() => performance.now() - this.heard > TICK_MS && this.tick(), TICK_MS);
   }
 
   update(status) {
     this.status = status;
     this.heard = performance.now();
-    this.put("scan", status.run_uid ? [status.scan_id === null ? "Scan" : `Scan ${status.scan_id}`, status.sample].filter(Boolean).join(" · ") : "No scan yet");
-    this.put("plan", [status.plan, status.run_uid.slice(0, 8)].filter(Boolean).join(" · "));
-    document.getElementById("scan").title = status.run_uid;
+    put("scan", status.run_uid ? [status.scan_id === null ? "Scan" : `Scan ${status.scan_id}`, status.sample].filter(Boolean).join(" · ") : "No scan yet");
+    put("plan", [status.plan, status.run_uid.slice(0, 8)].filter(Boolean).join(" · "));
+    write($("scan"), { title: status.run_uid });
     const [sign, name] = STATES[status.state] ?? ["?", status.state];
-    const state = document.getElementById("state");
-    state.dataset.state = status.state;
-    this.put("state-sign", sign);
-    this.put("state-name", name);
+    mark($("state"), { "data-state": status.state });
+    put("state-sign", sign);
+    put("state-name", name);
     this.progress(status);
     this.coverage(status);
     const missing = count(status.missing);
-    this.put("missing", missing ? `${missing}: ${ranges(status.missing, 2)}` : "none");
-    document.getElementById("missing").title = missing ? `missing projections ${ranges(status.missing)}` : "";
-    document.getElementById("missing").classList.toggle("bad", missing > 0);
+    put("missing", missing ? `${missing}: ${ranges(status.missing, 2)}` : "none");
+    write($("missing"), { title: missing ? `missing projections ${ranges(status.missing)}` : "" });
+    $("missing").classList.toggle("bad", missing > 0);
     const calm = status.refining ? "The last projection is there; the rotation centre is being refined with all of them." : SENTENCES[status.state];
     this.say(status.message || calm || "", Boolean(status.message));
     this.tick();
@@ -87,16 +92,17 @@ export class TopLine {
     const { frames_received: received, frames_announced: announced, frames_planned: planned, state } = status;
     const whole = planned ?? Math.max(announced, received);
     const words = state === "darks" ? `${status.darks} dark fields` : state === "flats" ? `${status.flats} flat fields` : "";
-    this.put("progress-words", words || (whole ? `${received} of ${planned ?? `${announced} announced`} projections` : "no projections yet"));
-    const bar = document.getElementById("progress");
-    bar.setAttribute("aria-valuemax", String(whole || 1));
-    bar.setAttribute("aria-valuenow", String(received));
-    bar.setAttribute("aria-valuetext", words || `${received} of ${whole} projections`);
+    put("progress-words", words || (whole ? `${received} of ${planned ?? `${announced} announced`} projections` : "no projections yet"));
+    const bar = $("progress");
+    const text = words || `${received} of ${whole} projections`;
+    mark(bar, { "aria-valuemax": whole || 1, "aria-valuenow": received, "aria-valuetext": text });
     const percent = (value) => `${whole ? (100 * value) / whole : 0}%`;
     bar.querySelector(".announced").style.width = percent(announced);
     bar.querySelector(".received").style.width = percent(received);
-    const gaps = bar.querySelector(".gaps");
-    gaps.replaceChildren(
+    const missing = JSON.stringify([status.missing, whole]);
+    if (missing === this.missing) return;
+    this.missing = missing;
+    bar.querySelector(".gaps").replaceChildren(
       ...status.missing.slice(0, 200).map(([first, last]) => {
         const gap = document.createElement("span");
         gap.style.left = percent(first);
@@ -108,14 +114,14 @@ export class TopLine {
 
   coverage(status) {
     const share = status.coverage_wanted ? status.coverage / status.coverage_wanted : 0;
-    document.getElementById("arc").setAttribute("d", arcPath(share));
-    this.put("coverage", `${number(Math.floor(status.coverage), 4)}° of ${number(status.coverage_wanted, 4)}°`);
+    mark($("arc"), { d: arcPath(share) });
+    put("coverage", `${number(Math.floor(status.coverage), 4)}° of ${number(status.coverage_wanted, 4)}°`);
   }
 
   link(up, words) {
     this.linked = up;
-    document.getElementById("link").dataset.up = String(up);
-    this.put("link-words", words);
+    mark($("link"), { "data-up": up });
+    put("link-words", words);
   }
 
   tick() {
@@ -123,14 +129,24 @@ export class TopLine {
     if (!status) return;
     const elapsed = (performance.now() - this.heard) / 1000;
     const age = status.age_s === null ? null : status.age_s + elapsed;
-    this.put("age", seconds(age));
-    document.getElementById("age").classList.toggle("bad", status.state === "projections" && age > 5);
+    put("age", seconds(age));
+    $("age").classList.toggle("bad", status.state === "projections" && age > 5);
     const final = status.state === "finished" && status.seconds_last_frame_to_final !== null;
-    this.put("lag-name", final ? "Final after" : "Lag");
-    this.put("lag", seconds(final ? status.seconds_last_frame_to_final : status.lag_s));
-    document.getElementById("lag").classList.toggle("bad", status.state === "projections" && status.lag_s > 5);
-    this.put("left", seconds(this.timeLeft(status)));
-    document.title = this.title(status);
+    put("lag-name", final ? "Final after" : "Lag");
+    put("lag", seconds(final ? status.seconds_last_frame_to_final : status.lag_s));
+    $("lag").classList.toggle("bad", status.state === "projections" && status.lag_s > 5);
+    put("left", seconds(this.timeLeft(status)));
+    this.entitle(status);
+  }
+
+  /** The browser's own windows are drawn again for each title: percents are told now and then, all else at once. */
+  entitle(status) {
+    const words = this.title(status);
+    const lasting = (title) => title.replace(/\d+ %/, "");
+    const now = performance.now();
+    if (words === document.title || (lasting(words) === lasting(document.title) && now - this.titled < TITLE_MS)) return;
+    document.title = words;
+    this.titled = now;
   }
 
   /** What a tab that is not looked at should tell: the state first, then how far, then which scan. */
@@ -160,15 +176,15 @@ export class TopLine {
 
   /** Show a sentence; read it out at most every few seconds, so that a screen reader is not flooded. */
   say(words, important = false) {
-    const line = document.getElementById("message");
-    line.classList.toggle("important", important);
-    this.put("message", words);
+    if (words === this.said) return;
+    this.said = words;
+    $("message").classList.toggle("important", important);
+    put("message", words);
     clearTimeout(this.announcing);
     const wait = Math.max(0, this.announced + ANNOUNCE_MS - performance.now());
     this.announcing = setTimeout(() => {
-      const live = document.getElementById("announcer");
-      if (live.textContent === words) return;
-      live.textContent = words;
+      if ($("announcer").textContent === words) return;
+      put("announcer", words);
       this.announced = performance.now();
     }, wait);
   }

@@ -1,6 +1,7 @@
 // Small plots that answer "should I stop this scan?": each number over the projections, and the line that it must not cross.
 
 import { number } from "./units.js";
+import { mark, write } from "./write.js";
 
 /* global uPlot */
 
@@ -50,6 +51,8 @@ class Plot {
     this.box = figure.querySelector(".plot");
     this.plot = null;
     this.trend = null;
+    /** What it was drawn for. */
+    this.shown = "";
     new ResizeObserver(() => this.plot?.setSize(this.size)).observe(this.box);
   }
 
@@ -58,15 +61,18 @@ class Plot {
   }
 
   update(/** @type {Trend} */ trend, planned, wanted) {
+    const now = JSON.stringify([trend, planned, wanted]);
+    if (now === this.shown) return;
+    this.shown = now;
     this.trend = trend;
     const { words, bad } = verdict(trend);
-    this.title.textContent = trend.name;
-    this.figure.title = trend.warning;
+    write(this.title, { textContent: trend.name });
+    write(this.figure, { title: trend.warning });
     this.words = words;
-    if (!this.reading) this.output.textContent = words;
+    if (!this.reading) write(this.output, { textContent: words });
     this.figure.classList.toggle("bad", bad);
     const label = `${trend.name} over ${trend.over === "degrees" ? "the angle" : "the projections"}: ${words} ${trend.units}. ${trend.warning}`;
-    if (this.box.getAttribute("aria-label") !== label) this.box.setAttribute("aria-label", label);
+    mark(this.box, { "aria-label": label });
     this.last = Math.max(1, trend.over === "degrees" ? wanted : (planned ?? 1) - 1, trend.points.at(-1)?.[0] ?? 1);
     const data = [trend.points.map(([at]) => at), trend.points.map(([, value]) => value)];
     if (this.plot) this.plot.setData(data);
@@ -147,7 +153,7 @@ export class Trends {
       plot.figure.remove();
       this.plots.delete(name);
     }
-    this.section.hidden = !trends.length && !(this.status?.workers.length > 1);
+    write(this.section, { hidden: !trends.length && !(this.status?.workers.length > 1) });
     for (const trend of trends) {
       if (!this.plots.has(trend.name)) {
         const plot = new Plot();
@@ -161,7 +167,7 @@ export class Trends {
   /** Who works on which rows, when there is more than one. */
   showWorkers(workers) {
     const box = this.section.querySelector(".workers");
-    box.hidden = workers.length < 2;
+    write(box, { hidden: workers.length < 2 });
     if (box.hidden) return;
     const words = workers.map(({ name, rows, done, state }) => `${name}: rows ${rows[0]}–${rows[1] - 1}, ${done} projections, ${state}`);
     if (box.dataset.words === words.join("\n")) return;

@@ -1,6 +1,7 @@
 // The full volume: start, cancel, and how far it is.
 
 import { number, seconds } from "./units.js";
+import { write } from "./write.js";
 
 const STATES = { waiting: "waiting to begin", running: "", finished: "finished", failed: "failed", cancelled: "cancelled" };
 
@@ -27,9 +28,9 @@ export class Volume {
     const volume = (this.volume = status.volume);
     this.going = volume?.state === "running" || volume?.state === "waiting";
     const words = this.going ? "Cancel" : "Reconstruct the volume";
-    if (this.button.textContent !== words) this.button.textContent = words;
-    this.bar.hidden = !volume;
-    if (volume) [this.bar.max, this.bar.value] = [volume.total || 1, volume.done];
+    write(this.button, { textContent: words });
+    write(this.bar, { hidden: !volume });
+    if (volume) write(this.bar, { max: volume.total || 1, value: volume.done });
     this.say(volume);
   }
 
@@ -45,8 +46,7 @@ export class Volume {
       state === "finished" ? path : "",
     ];
     const words = facts.filter(Boolean).join(" · ");
-    if (this.line.textContent !== words) this.line.textContent = words;
-    this.line.title = words;
+    write(this.line, { textContent: words, title: words });
     this.line.classList.remove("pending");
   }
 }
