@@ -108,12 +108,16 @@ def test_rings_go(phantom, striped):
 
 
 def test_a_block_of_sinograms_is_cleaned_row_by_row(striped):
-    """(rows, angles, columns) in, the same out, whatever the number of threads."""
+    """(rows, angles, columns) in, the same out, whatever the number of threads; also in place, of projections."""
     block = np.stack([striped[1], striped[0]])
     for method in METHODS:
         blockwise = [remove_stripes(block, 9, method=method, threads=n)[0] for n in (1, 2)]
         np.testing.assert_array_equal(blockwise[0], blockwise[1])
         np.testing.assert_array_equal(blockwise[0], remove_stripes(striped[1], 9, method=method, threads=2))
+        projections = block.transpose(1, 0, 2).copy()
+        view = projections.transpose(1, 0, 2)
+        assert remove_stripes(view, 9, method=method, out=view) is view
+        np.testing.assert_array_equal(projections[:, 0], blockwise[0])
 
 
 def test_zingers_are_replaced_and_nothing_else():

@@ -154,7 +154,11 @@ def context_rows(settings: CorrectionSettings) -> int | None:
 
 
 def correct_sinograms(
-    sinograms: npt.ArrayLike, settings: CorrectionSettings | None = None, *, threads: int | None = None
+    sinograms: npt.ArrayLike,
+    settings: CorrectionSettings | None = None,
+    *,
+    threads: int | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Do to line integrals what needs all angles of a row: stripe removal, if it is set.
 
@@ -163,6 +167,8 @@ def correct_sinograms(
     sinograms
         (rows, angles, columns) or (angles, columns), in the order of the angles; rows are independent of each
         other.
+    out
+        Where to write if there is something to do; may be ``sinograms`` themselves.
 
     Returns
     -------
@@ -171,4 +177,4 @@ def correct_sinograms(
     values = np.asarray(sinograms, np.float32)
     if settings is None or settings.rings == "none":
         return values
-    return remove_stripes(values, method=settings.rings, threads=threads)
+    return remove_stripes(values, method=settings.rings, threads=threads, out=out)

@@ -6,20 +6,20 @@ whatever their phase; a median over neighbouring columns then takes away what on
 the values go back to where they were.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.parallel import blocks, run
+from tomolive.recon.parallel import allowed_cores, blocks, run
 
 Floats = npt.NDArray[np.float32]
 
 _RANKS = 64
 _COLUMNS = 16
 """Columns that fill a line of the cache."""
+_BYTES = 4
+_BYTE = np.uint32(0xFF)
 
 
 METHODS = ("sorting", "combined", "fourier-wavelet")
@@ -36,6 +36,7 @@ def remove_stripes(
     level: int = 5,
     damping: float = 1.0,
     threads: int | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Remove stripes.
 
@@ -58,10 +59,12 @@ def remove_stripes(
         frequencies of the coefficients.
     threads
         How many threads work; default: one for each core.
+    out
+        Where to write, float32 of the same shape; may be ``sinograms`` themselves.
 
     Returns
     -------
-    float32, same shape.
+    ``out``, or a new array; float32, same shape.
 
     Raises
     ------
@@ -70,7 +73,9 @@ def remove_stripes(
     """
     if method not in METHODS:
         raise ReconstructionError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}")
-    values = np.ascontiguousarray(sinograms, np.float32)
+    values = np.asarray(sinograms, np.float32)
+    if values.strides[-1] != values.itemsize:
+        values = np.ascontiguousarray(values)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ReconstructionError(
             f"sinograms has shape {values.shape}; expected (rows, angles, columns) or (angles, columns)"
@@ -83,96 +88,151 @@ def remove_stripes(
             f"large={large}, snr={snr}, level={level}, damping={damping}; expected positive numbers"
         )
 
-    def clean(sinogram: Floats, threads: int | None = 1) -> Floats:
-        if method == "sorting":
-            return without_full_stripes(sinogram, size, threads)
-        if method == "combined":
-            from tomolive.recon.rings_combined import without_all_stripes
+    if out is None:
+        out = np.empty(values.shape, np.float32)
+    elif out.shape != values.shape:
+        raise ReconstructionError(
+            f"out has shape {out.shape}; expected that of the sinograms, {values.shape}"
+        )
+    one = values.ndim == 2 or len(values) == 1
+    stack, cleaned = (values[np.newaxis], out[np.newaxis]) if values.ndim == 2 else (values, out)
 
-            return without_all_stripes(sinogram, size, min(large, columns), snr, threads)
-        from tomolive.recon.rings_wavelet import without_smooth_stripes
+    def clean(block: tuple[int, int], threads: int | None = 1) -> None:
+        # kept from sinogram to sinogram: to get large arrays from the system takes as long as to fill them
+        room = Ranked(values.shape[-2:], threads)
+        for row in range(*block):
+            if method == "sorting":
+                room.sort(stack[row])
+                room.put_back(room.smooth(size), cleaned[row])
+            elif method == "combined":
+                from tomolive.recon.rings_combined import without_all_stripes
 
-        return without_smooth_stripes(sinogram, level, damping)
+                cleaned[row] = without_all_stripes(stack[row], size, min(large, columns), snr, room)
+            else:
+                from tomolive.recon.rings_wavelet import without_smooth_stripes
 
-    if values.ndim == 2:
-        return clean(values, threads)
-    if len(values) == 1:
-        return clean(values[0], threads)[np.newaxis]
-    return np.stack(run(clean, values, threads))
+                cleaned[row] = without_smooth_stripes(np.ascontiguousarray(stack[row]), level, damping)
+
+    if one:
+        clean((0, 1), threads)
+    else:
+        each = -(-len(stack) // (threads or allowed_cores()))
+        run(clean, blocks(len(stack), each), threads)
+    return out
 
 
-@dataclass(frozen=True, eq=False)
 class Ranked:
-    """A sinogram with each column sorted by value, turned: (columns, angles)."""
+    """A sinogram with each column sorted by value, turned: (columns, angles); one after the other.
 
-    values: Floats
-    order: npt.NDArray[np.uint32]
-    """Where each value stood; equal values in the order of the angles."""
-    threads: int | None
+    Parameters
+    ----------
+    shape
+        Of the sinograms, (angles, columns).
+    threads
+        How many work.
 
-    @classmethod
-    def of(cls, sinogram: Floats, threads: int | None) -> "Ranked":
-        """Sort the columns of ``sinogram`` (angles, columns)."""
-        shape = sinogram.shape[::-1]
-        order, values = np.empty(shape, np.uint32), np.empty(shape, np.float32)
+    Attributes
+    ----------
+    values : ndarray
+        (columns, angles), of the sinogram that was sorted last.
+    """
+
+    def __init__(self, shape: tuple[int, ...], threads: int | None) -> None:
+        turned = shape[::-1]
+        self.values = np.empty(turned, np.float32)
+        self._order = np.empty(turned, np.uint32)
+        self._smooth = np.empty(turned, np.float32)
+        self._threads = threads
+
+    def sort(self, sinogram: Floats) -> None:
+        """Sort the columns of ``sinogram`` (angles, columns); equal values in the order of the angles."""
+        bits, values = sinogram.view(np.uint32), self.values.view(np.uint32)
 
         def sort(block: tuple[int, int]) -> None:
             first, last = block
-            # one number for value and place: numpy sorts numbers several times faster than it sorts places
-            keys = np.empty((last - first, shape[1]), np.uint64)
-            _pack(sinogram[:, first:last].view(np.uint32), keys)
-            keys.sort(axis=1)
-            _unpack(keys, values[first:last].view(np.uint32), order[first:last])
+            _sort_columns(bits[:, first:last], values[first:last], self._order[first:last])
 
-        run(sort, blocks(shape[0], _RANKS), threads)
-        return cls(values, order, threads)
+        run(sort, blocks(len(values), _RANKS), self._threads)
 
     def smooth(self, size: int) -> Floats:
-        """Return the running median over ``size`` columns, rank by rank; (columns, angles)."""
-        out = np.empty_like(self.values)
-        ranks = self.values.shape[1]
-        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _RANKS), self.threads)
+        """Return the running median over ``size`` columns, rank by rank; valid until the next call."""
+        ranks, out = self.values.shape[1], self._smooth
+        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _RANKS), self._threads)
         return out
 
-    def put_back(self, ranked: Floats) -> Floats:
-        """Return the sinogram (angles, columns) whose sorted columns are ``ranked`` (columns, angles)."""
-        out = np.empty(ranked.shape[::-1], np.float32)
+    def put_back(self, ranked: Floats, out: Floats) -> None:
+        """Write to ``out`` the sinogram (angles, columns) whose sorted columns are ``ranked``."""
 
         def put(block: tuple[int, int]) -> None:
             part = slice(*block)
-            _scatter(ranked[part], self.order[part], out[:, part])
+            _scatter(ranked[part], self._order[part], out[:, part])
 
-        run(put, blocks(len(ranked), _COLUMNS), self.threads)
-        return out
-
-
-def without_full_stripes(sinogram: Floats, size: int, threads: int | None = 1) -> Floats:
-    """Remove stripes from one sinogram (angles, columns) by sorting, algorithm 3."""
-    ranked = Ranked.of(sinogram, threads)
-    return ranked.put_back(ranked.smooth(size))
+        run(put, blocks(len(ranked), _COLUMNS), self._threads)
 
 
 @njit(nogil=True, cache=True)
-def _pack(bits, keys):
-    """Make numbers that sort as floats do: all bits of a negative one turned, of others the sign only."""
+def _sort_columns(bits, values, order):
+    """Write the columns of ``bits`` (angles, columns), sorted as floats, and where each value stood.
+
+    By one byte after the other, from the lowest on, which keeps the order of equal ones: twice as fast as to
+    sort by comparing, for there are no branches.
+    """
     angles, columns = bits.shape
-    for angle in range(angles):
-        for column in range(columns):
-            value = bits[angle, column]
-            value ^= np.uint32(0xFFFFFFFF) if value >> np.uint32(31) else np.uint32(0x80000000)
-            keys[column, angle] = np.uint64(value) << np.uint64(32) | np.uint64(angle)
+    column = np.empty((_COLUMNS, angles), np.uint32)
+    keys, places = np.empty((2, angles), np.uint32), np.empty((2, angles), np.uint32)
+    cursors = np.empty((_BYTES, 256), np.uint32)
+    for first in range(0, columns, _COLUMNS):
+        for angle in range(angles):
+            for i in range(min(_COLUMNS, columns - first)):
+                column[i, angle] = _sortable(bits[angle, first + i])
+        for i in range(min(_COLUMNS, columns - first)):
+            _count_bytes(column[i], cursors)
+            for angle in range(angles):
+                key = column[i, angle]
+                at = cursors[0, key & _BYTE]
+                cursors[0, key & _BYTE] = at + np.uint32(1)
+                keys[0, at], places[0, at] = key, angle
+            _sort_byte(keys[0], places[0], np.uint32(8), cursors[1], keys[1], places[1])
+            _sort_byte(keys[1], places[1], np.uint32(16), cursors[2], keys[0], places[0])
+            _sort_byte(keys[0], places[0], np.uint32(24), cursors[3], keys[1], order[first + i])
+            for rank in range(angles):
+                values[first + i, rank] = _unsortable(keys[1, rank])
 
 
 @njit(nogil=True, cache=True)
-def _unpack(keys, bits, order):
-    columns, angles = keys.shape
-    for column in range(columns):
-        for rank in range(angles):
-            key = keys[column, rank]
-            value = np.uint32(key >> np.uint64(32))
-            value ^= np.uint32(0x80000000) if value >> np.uint32(31) else np.uint32(0xFFFFFFFF)
-            bits[column, rank] = value
-            order[column, rank] = np.uint32(key & np.uint64(0xFFFFFFFF))
+def _count_bytes(keys, cursors):
+    """Write where the keys with each value of each byte begin."""
+    cursors[:] = np.uint32(0)
+    for key in keys:
+        for byte in range(_BYTES):
+            cursors[byte, (key >> np.uint32(8 * byte)) & _BYTE] += np.uint32(1)
+    for byte in range(_BYTES):
+        total = np.uint32(0)
+        for value in range(256):
+            count = cursors[byte, value]
+            cursors[byte, value] = total
+            total += count
+
+
+@njit(nogil=True, cache=True)
+def _sort_byte(keys, places, shift, cursors, sorted_keys, sorted_places):
+    for i in range(keys.size):
+        key = keys[i]
+        byte = (key >> shift) & _BYTE
+        at = cursors[byte]
+        cursors[byte] = at + np.uint32(1)
+        sorted_keys[at], sorted_places[at] = key, places[i]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _sortable(bits):
+    """Make a number that sorts as the float does: all bits of a negative one turned, else the sign only."""
+    return bits ^ (np.uint32(0xFFFFFFFF) if bits >> np.uint32(31) else np.uint32(0x80000000))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _unsortable(key):
+    return key ^ (np.uint32(0x80000000) if key >> np.uint32(31) else np.uint32(0xFFFFFFFF))
 
 
 @njit(nogil=True, cache=True)

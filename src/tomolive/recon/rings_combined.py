@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tomolive.recon.rings import Ranked, without_full_stripes
+from tomolive.recon.rings import Ranked
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -23,9 +23,7 @@ _QUIET = 1e-5
 """Columns that differ by less have no noise, and the noise is the measure of a stripe."""
 
 
-def without_all_stripes(
-    sinogram: Floats, small: int, large: int, snr: float, threads: int | None = 1
-) -> Floats:
+def without_all_stripes(sinogram: Floats, small: int, large: int, snr: float, ranked: Ranked) -> Floats:
     """Remove all kinds of stripes from one sinogram of line integrals.
 
     Parameters
@@ -36,11 +34,14 @@ def without_all_stripes(
         Widths of the medians against small and large stripes, columns.
     snr
         How far over the noise a stripe is one.
+    ranked
+        Where to sort, of any content.
     """
     seen = np.exp(-sinogram)
     seen = _without_dead(seen, large, snr)
-    seen = _without_large(seen, large, snr, threads)
-    seen = without_full_stripes(seen, small, threads)
+    seen = _without_large(seen, large, snr, ranked)
+    ranked.sort(seen)
+    ranked.put_back(ranked.smooth(small), seen)
     tiny = np.finfo(np.float32).tiny
     return -np.log(np.maximum(seen, tiny))
 
@@ -66,9 +67,9 @@ def _without_dead(sinogram: Floats, size: int, snr: float) -> Floats:
     return out
 
 
-def _without_large(sinogram: Floats, size: int, snr: float, threads: int | None) -> Floats:
+def _without_large(sinogram: Floats, size: int, snr: float, ranked: Ranked) -> Floats:
     """Scale each column to those around, and replace what sticks out of them (algorithm 5)."""
-    ranked = Ranked.of(sinogram, threads)
+    ranked.sort(sinogram)
     smooth = ranked.smooth(size)
     ranks = ranked.values.shape[1]
     kept = slice(int(_DROPPED * ranks), ranks - int(_DROPPED * ranks))
@@ -76,7 +77,9 @@ def _without_large(sinogram: Floats, size: int, snr: float, threads: int | None)
     factor = np.divide(own, usual, out=np.ones_like(own), where=usual != 0)
     wide = _widened(_stripes(factor, snr))
     out = sinogram / factor.astype(np.float32)
-    out[:, wide] = ranked.put_back(smooth)[:, wide]
+    usual_shape = np.empty_like(sinogram)
+    ranked.put_back(smooth, usual_shape)
+    out[:, wide] = usual_shape[:, wide]
     return out
 
 

@@ -130,7 +130,7 @@ class BlockMaker:
         sinograms = read_band(
             band, stored, job.layout, self._arrays, job.corrections, corrected=job.corrected, threads=threads
         )
-        sinograms = correct_sinograms(sinograms, job.corrections, threads=threads)
+        sinograms = correct_sinograms(sinograms, job.corrections, threads=threads, out=sinograms)
         center = job.center
         if job.widened:
             sinograms, center = widen(sinograms, center)
