@@ -328,6 +328,35 @@ def test_flats_between_projections_of_one_stream(scans, reader, block):
     assert numbers(out)[39:41] == [44, 48]
 
 
+def test_projections_of_several_streams_are_counted_on(scans, reader):
+    """One stream after the other, or in turns: each projection has a number of its own, without leaps."""
+    run = scans.Run(plan_name="tomo_plan")
+    image = {"camera": scans.image}
+    descriptors = [run.descriptor(name, **image, theta=scans.scalar) for name in ("sweep_1", "sweep_2")]
+    scans.feed(reader, run.start, run.resource("camera"), *descriptors, run.descriptor("flats", **image))
+
+    def turn(stream, first, last):
+        events = [run.event(stream, n + 1, theta=float(n)) for n in range(first, last)]
+        return [run.datum(stream, "camera", first, last), *events, run.images(stream, "camera", first, last)]
+
+    out = scans.feed(reader, *turn("sweep_1", 0, 3), *turn("sweep_1", 4, 6), *turn("sweep_2", 0, 4))
+    out += scans.feed(reader, run.datum("flats", "camera", 0, 1), run.images("flats", "camera", 0, 1))
+    out += scans.feed(
+        reader, *turn("sweep_1", 3, 4), *turn("sweep_1", 6, 9), run.datum("sweep_2", "camera", 4, 6)
+    )
+    out += scans.feed(reader, run.missing("sweep_2", "camera", 4, 6, "not there", final=True), run.stop())
+    found = [(b.first, b.array[:, 0, 0].tolist()) for b in batches(out, "projection")]
+    assert found == [(0, [0, 1, 2]), (4, [4, 5]), (6, [0, 1, 2, 3]), (3, [3]), (10, [6, 7, 8])]
+    assert [batch.after for batch in batches(out, "flat")] == [10]
+    scan = reader.scan(run.uid)
+    assert (list(scan.received), list(scan.missing), list(scan.announced)) == (
+        [(0, 13)],
+        [(13, 15)],
+        [(0, 15)],
+    )
+    assert "projections 4 to 5 of stream 'sweep_2' are missing" in notes(out)
+
+
 def test_flats_after_projections_whose_images_are_late(scans, reader):
     """The documents tell the order in which frames were taken, not the files in which they are found."""
     run, opening = fly(scans)

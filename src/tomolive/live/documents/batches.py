@@ -21,7 +21,7 @@ def announce(scan: Scan, stream: ImageStream, first: int, last: int) -> None:
     """
     for a, b in stream.announce(first, last):
         if stream.kind in (None, "projection"):
-            scan.announced.add(stream.base + a, stream.base + b)
+            scan.announced.add(*stream.number(a, b, scan.announced))
         else:
             stream.came_after(a, scan.announced.end)
 
@@ -39,47 +39,60 @@ def take_paired(scan: Scan, stream: ImageStream, why: str = "they have no angle"
 
 
 def _batches(scan: Scan, stream: ImageStream, paired: Paired) -> list[Output]:
-    count = len(paired.array)
-    stream.received.add(paired.first, paired.first + count)
-    stream.missing.discard(paired.first, paired.first + count)
-    if stream.kind:
-        first = paired.first
+    first, last = paired.first, paired.first + len(paired.array)
+    stream.received.add(first, last)
+    stream.missing.discard(first, last)
+    if stream.kind in ("dark", "flat"):
         return [
-            _batch(scan, stream, stream.kind, paired, a - first, b - first, after)
-            for a, b, after in stream.pieces(first, first + count)
+            _references(scan, stream.kind, paired, a - first, b - first, after)
+            for a, b, after in stream.pieces(first, last)
         ]
-    rules = scan.rules.frame_kinds
-    kinds: list[Kind | None] = [
-        rules.values.get(int(value)) if rules else None for value in paired.numbers["kind"]
-    ]
     out: list[Output] = []
-    number = stream.base + paired.first
-    edges = [0, *(i for i in range(1, count) if kinds[i] != kinds[i - 1]), count]
-    for a, b in pairwise(edges):
-        kind = kinds[a]
-        if kind != "projection":
-            scan.announced.discard(number + a, number + b)
-            scan.missing.discard(number + a, number + b)
-        if kind:
-            after = scan.received.end_before(number + a)
-            out.append(_batch(scan, stream, kind, paired, a, b, after))
+    for a, b, number in stream.numbers(first, last):
+        for begin, end, kind in _kinds(scan, stream, paired, a - first, b - first):
+            out += _batch(scan, stream, kind, paired, begin, end, number + begin - (a - first))
     return out
 
 
-def _batch(scan: Scan, stream: ImageStream, kind: Kind, paired: Paired, a: int, b: int, after: int) -> Batch:
-    angles = None
-    first = paired.first + a
+def _kinds(
+    scan: Scan, stream: ImageStream, paired: Paired, first: int, last: int
+) -> list[tuple[int, int, Kind | None]]:
+    """Cut where the frames are of another kind."""
+    if stream.kind:
+        return [(first, last, stream.kind)]
+    rules = scan.rules.frame_kinds
+    values = paired.numbers["kind"][first:last]
+    kinds: list[Kind | None] = [rules.values.get(int(value)) if rules else None for value in values]
+    edges = [0, *(i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]), len(kinds)]
+    return [(first + a, first + b, kinds[a]) for a, b in pairwise(edges)]
+
+
+def _batch(
+    scan: Scan, stream: ImageStream, kind: Kind | None, paired: Paired, a: int, b: int, number: int
+) -> list[Output]:
+    """Return frames of one kind that stand among the projections of the scan, from ``number`` on."""
+    last = number + b - a
+    if kind != "projection":
+        scan.announced.discard(number, last)
+        scan.missing.discard(number, last)
+        after = scan.received.end_before(number)
+        return [_references(scan, kind, paired, a, b, after)] if kind else []
     scan.received_frames(kind, b - a)
-    if kind == "projection":
-        first += stream.base
-        scan.received.add(first, first + b - a)
-        scan.missing.discard(first, first + b - a)
-        if stream.angles:
-            angles = paired.numbers["angle"][a:b].copy()
-            degrees = np.rad2deg(angles)
-            scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
-            scan.angle_last = float(degrees[-1])
-    return Batch(kind, scan.run_uid, first, paired.array[a:b], angles, after)
+    scan.received.add(number, last)
+    scan.missing.discard(number, last)
+    angles = None
+    if stream.angles:
+        angles = paired.numbers["angle"][a:b].copy()
+        degrees = np.rad2deg(angles)
+        scan.angle_first = float(degrees[0]) if scan.angle_first is None else scan.angle_first
+        scan.angle_last = float(degrees[-1])
+    return [Batch(kind, scan.run_uid, number, paired.array[a:b], angles)]
+
+
+def _references(scan: Scan, kind: Kind, paired: Paired, a: int, b: int, after: int) -> Batch:
+    """Return darks or flats; they count through their stream."""
+    scan.received_frames(kind, b - a)
+    return Batch(kind, scan.run_uid, paired.first + a, paired.array[a:b], None, after)
 
 
 def lose(scan: Scan, stream: ImageStream, ranges: Iterable[tuple[int, int]], why: str) -> list[Output]:
@@ -89,8 +102,8 @@ def lose(scan: Scan, stream: ImageStream, ranges: Iterable[tuple[int, int]], why
         return []
     for a, b in lost:
         stream.missing.add(a, b)
-        if stream.kind in (None, "projection"):
-            scan.missing.add(stream.base + a, stream.base + b)
+        for c, d, number in stream.numbers(a, b):
+            scan.missing.add(number, number + d - c)
     what = f"{stream.kind}s" if stream.kind else "frames"
     text = f"{what} {in_words(lost)} of stream {stream.name!r} are missing: {why}"
     if stream.kind in ("dark", "flat"):

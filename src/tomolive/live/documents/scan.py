@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _WAITING_LIMIT = 1 << 30
 _RUNS_KEPT = 16
-_STREAM_STRIDE = 1_000_000
 _TELLING = ("descriptor", "event", "resource", "datum", "stream_resource", "stream_datum", "stop")
 
 
@@ -132,6 +131,7 @@ class ScanReader:
             scan.unreadable = missing.reason
             return [scan.note(missing.reason, problem=False)]
         if is_image:
+            announce(scan, stream, missing.first, missing.last)
             return lose(scan, stream, [(missing.first, missing.last)], missing.reason)
         repeat = max(1, stream.per_event // stream.columns[missing.data_key].per_event)
         stream.pairing.give_up(missing.first * repeat, missing.last * repeat)
@@ -245,7 +245,6 @@ class ScanReader:
             kind,
             per_event=frames_per_event(doc["data_keys"][scan.camera], scan.parameters.get(scan.camera, {})),
             description=doc["data_keys"][scan.camera],
-            base=_STREAM_STRIDE * sum(s.kind in (None, "projection") for s in scan.streams.values()),
             why=why,
             kind_column=kind_column,
             angles=angles,

@@ -1,7 +1,7 @@
 """One image stream of a run: its frames, their kind and their angles, as the documents tell them."""
 
 import math
-from bisect import insort
+from bisect import bisect, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,8 +92,6 @@ class ImageStream:
         frames for each event (or index of a stream_datum).
     description
         of the camera's data key, in the descriptor.
-    base
-        number of the stream's first frame within the scan.
     why
         by what the kind is known, in words.
     kind_column
@@ -110,7 +108,6 @@ class ImageStream:
         *,
         per_event: int,
         description: Mapping[str, Any],
-        base: int,
         why: str,
         kind_column: Column | None,
         angles: AngleOrigin | None,
@@ -118,7 +115,7 @@ class ImageStream:
     ) -> None:
         self.name, self.image_key = name, image_key
         self.kind: Kind | None = kind
-        self.per_event, self.base, self.why, self.angles = per_event, base, why, angles
+        self.per_event, self.why, self.angles = per_event, why, angles
         self._description = description
         self._taken_at: list[tuple[int, npt.NDArray[np.float64]]] = []
         columns = [kind_column, *([angles.column, angles.times] if angles else [])]
@@ -128,6 +125,10 @@ class ImageStream:
         self.pairing = Pairing(needed, limit_bytes)
         self._after: list[tuple[int, int]] = []
         """First frame of what was announced together, and the number after the projection before it."""
+        self._numbered: list[tuple[int, int, int]] = []
+        """Frames, and by how much their numbers within the scan are larger; sorted."""
+        self._shift: int | None = None
+        """That of the frames that were announced last."""
         self._planned: int | None = None
         if angles and angles.planned is not None:
             self.pairing.add_numbers("angle", 0, angles.planned)
@@ -150,6 +151,31 @@ class ImageStream:
         if self._planned is not None and last > self._planned:
             self.pairing.give_up(max(first, self._planned), last)
         return self.announced.add(first, last)
+
+    def number(self, first: int, last: int, taken: Ranges) -> tuple[int, int]:
+        """Give projections ``[first, last)`` their numbers within the scan, and return the range of these.
+
+        They count as the stream does, after the streams before; where another stream has ``taken`` these
+        numbers in between, after all that are taken.
+        """
+        shift = taken.end if self._shift is None else self._shift
+        if taken.gaps(first + shift, last + shift) != [(first + shift, last + shift)]:
+            shift = taken.end - first
+        self._shift = shift
+        place = bisect(self._numbered, (first, last, shift))
+        if place and self._numbered[place - 1][1:] == (first, shift):
+            place -= 1
+            self._numbered[place] = (self._numbered[place][0], last, shift)
+        else:
+            self._numbered.insert(place, (first, last, shift))
+        return first + shift, last + shift
+
+    def numbers(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        """Cut ``[first, last)`` where numbers within the scan leap: (first, last, number of the first)."""
+        begin = max(bisect(self._numbered, (first, MOST_FRAMES, 0)) - 1, 0)
+        end = bisect(self._numbered, (last, 0, 0))
+        cut = [(max(a, first), min(b, last), shift) for a, b, shift in self._numbered[begin:end]]
+        return [(a, b, a + shift) for a, b, shift in cut if a < b]
 
     def came_after(self, first: int, number: int) -> None:
         """Note what was announced before the frames from ``first`` on: all projections below ``number``."""
