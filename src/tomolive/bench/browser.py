@@ -74,6 +74,8 @@ _CHANGE = """by => {
 }"""
 
 
+_PAINTED = """location.href !== "about:blank" && document.readyState === "complete"
+  && performance.getEntriesByName("first-contentful-paint").length > 0"""
 _SCREEN = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
 _PAINT_S = 60.0
 
@@ -119,9 +121,9 @@ class BrowserTab:
         return answer["result"].get("value")
 
     def _await_paint(self) -> None:
+        """Wait until the page is loaded, and something of it painted."""
         deadline = time.monotonic() + _PAINT_S
-        painted = "performance.getEntriesByName('first-contentful-paint').length"
-        while not (self._evaluate("location.href") != "about:blank" and self._evaluate(painted)):
+        while not self._evaluate(_PAINTED):
             if time.monotonic() > deadline:
                 raise BrowserError(f"nothing was painted in {_PAINT_S:.0f} s")
             time.sleep(0.05)
@@ -134,6 +136,11 @@ class BrowserTab:
     def received(self) -> int:
         """Projections, by the top line."""
         return self._evaluate("Number(document.getElementById('progress').getAttribute('aria-valuenow'))")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the scan is over, and its slices will not change by themselves."""
+        return self._evaluate("document.getElementById('lag-name').textContent === 'Final after'")
 
     def forget(self) -> None:
         """Begin to count."""

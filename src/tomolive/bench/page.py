@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +36,8 @@ Open = Callable[..., Watcher]
 @click.option("--projections", default=360, show_default=True)
 @click.option("--rate", default=20.0, show_default=True, help="Frames a second.")
 @click.option(
-    "--browsers", type=click.IntRange(3), default=10, show_default=True,
-    help="Pages in the last scan; one of them is throttled.",
+    "--browsers", type=click.IntRange(1), default=10, show_default=True,
+    help="Pages in the last scan, one of them throttled; below 3 there is one scan, and one page.",
 )  # fmt: skip
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures."
@@ -47,8 +48,8 @@ def page(
     """Measure the page during simulated scans: latency, centre changes, many viewers, first paint.
 
     Three scans: with one page, with all pages but one, and with all, one of which has a slow line. The pages
-    are those of a headless Chromium, each in a context of its own. Where there is no browser, WebSocket
-    clients take their place: their figures end when pictures have come.
+    are those of a headless Chromium, each in a context of its own, on this machine. Where there is no
+    browser, WebSocket clients take their place: their figures end when pictures have come.
     """
     camera = ["--rows", str(rows), "--columns", str(columns), "--rate", str(rate)]
     scan = ["simulate", "--projections", str(projections), *camera]
@@ -59,17 +60,21 @@ def page(
         Services(Path(name)) as services,
         contextlib.ExitStack() as stack,
     ):
-        hub, address = _start(services, Path(name))
+        hub, live = _start(services, Path(name))
         scan += ["--hub", hub, "--data", str(Path(name) / "data")]
-        open_page, figures["without_browser"] = _opener(stack, address)
+        open_page, figures["without_browser"] = _opener(stack, live.fields["page"])
+
+        def watch(number: int, pages: Sequence[Watcher], throttled: Watcher | None = None) -> dict[str, Any]:
+            running = services.spawn(f"scan-{number}", scan)
+            return _watch(services, live, pages, running, projections, throttled)
+
         first = open_page()
         figures["page"] = first.loaded()
-        figures["one"] = _watch(services, [first], services.spawn("scan-1", scan), projections)
-        pages = [first, *(open_page() for _ in range(browsers - 2))]
-        figures["many"] = _watch(services, pages, services.spawn("scan-2", scan), projections)
-        throttled = open_page(throttled=True)
-        running = services.spawn("scan-3", scan)
-        figures["throttled"] = _watch(services, pages, running, projections, throttled)
+        figures["one"] = watch(1, [first])
+        if browsers > 2:
+            pages = [first, *(open_page() for _ in range(browsers - 2))]
+            figures["many"] = watch(2, pages)
+            figures["throttled"] = watch(3, pages, open_page(throttled=True))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
     _print(figures)
@@ -90,18 +95,18 @@ def _opener(stack: contextlib.ExitStack, address: str) -> tuple[Open, str]:
     return lambda **how: BrowserTab(browser, address, **how), ""
 
 
-def _start(services: Services, folder: Path) -> tuple[str, str]:
-    """Start hub and live reconstruction; return their addresses."""
+def _start(services: Services, folder: Path) -> tuple[str, Service]:
+    """Start hub and live reconstruction; return the address of the one, and the other."""
     (folder / "data").mkdir()
     ports = [part for option in ("--native", "--in", "--out", "--http") for part in (option, ANY_PORT)]
     hub = services.start("hub", ["hub", "--journal", str(folder / "journal"), *ports]).fields["native"]
     where = ["--root", str(folder / "data"), "--results", str(folder / "results"), "--page", ANY_PORT]
-    live = services.start("live", ["live", "--hub", hub, "--start", "new", *where])
-    return hub, live.fields["page"]
+    return hub, services.start("live", ["live", "--hub", hub, "--start", "new", *where])
 
 
 def _watch(
     services: Services,
+    live: Service,
     pages: Sequence[Watcher],
     scan: Service,
     projections: int,
@@ -113,16 +118,18 @@ def _watch(
     _until(services, lambda: first.received >= 10, "projections", scan)
     for one in (*pages, *([throttled] if throttled else [])):
         one.forget()
-    came, began = first.received, time.monotonic()
+    came, began, worked = first.received, time.monotonic(), _processor_s(live)
     _until(services, lambda: first.received >= 0.8 * projections, "most of the scan", scan)
-    frames_per_s = (first.received - came) / (time.monotonic() - began)
+    lasted = time.monotonic() - began
+    frames_per_s, cores = (first.received - came) / lasted, (_processor_s(live) - worked) / lasted
     rates = [one.rate for one in pages]
     slow = throttled.rate if throttled else None
     drawn = [one for one in first.drawn() if one["lag_s"] is not None and "xy" in one["planes"]]
     change = [_change_center(services, first, by, scan) for by in (0.5, -0.5)]
     services.wait(scan, _TIMEOUT_S)
     # From the centre that an estimate at the end may have chosen, with nothing else to do.
-    time.sleep(2.0)
+    _until(services, lambda: first.is_final, "final slices", scan)
+    time.sleep(_CALM_S)
     after = [_change_center(services, first, by) for by in (0.5, -0.5)]
     latency = np.array([1000 * one["lag_s"] + one["drawing"] for one in drawn])
     drawing = np.array([one["drawing"] for one in drawn])
@@ -133,11 +140,18 @@ def _watch(
         "slowest_per_s": min(rates),
         "throttled_per_s": slow,
         "frames_per_s": frames_per_s,
+        "live_cores": cores,
         "latency_ms": {"p50": float(np.median(latency)), "p99": float(np.percentile(latency, 99))},
         "drawing_ms": {"p50": float(np.median(drawing)), "p99": float(np.percentile(drawing, 99))},
         "center_change_ms": max(change),
         "center_change_after_ms": max(after),
     }
+
+
+def _processor_s(service: Service) -> float:
+    """Return the processor time, seconds, that a process has taken."""
+    user, system = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _change_center(services: Services, watcher: Watcher, by: float, scan: Service | None = None) -> float:
@@ -171,32 +185,37 @@ def _until(
 
 
 def _print(figures: dict[str, Any]) -> None:
-    scan, many, throttled = figures["scan"], figures["many"], figures["throttled"]
+    scan = figures["scan"]
+    watched = [name for name in ("one", "many", "throttled") if name in figures]
     table = Table(
         title=f"page during a scan of {scan['rows']} x {scan['columns']}, {scan['projections']} projections "
         f"at {scan['rate']:g} frames/s"
     )
     what = "WebSocket clients" if figures["without_browser"] else "pages"
-    for name in ("", f"1 of {what}", f"{many['pages']}", "and 1 throttled", "must"):
-        table.add_column(name, justify="left" if not name else "right")
+    table.add_column("")
+    for name in watched:
+        heads = {"one": f"1 of {what}", "throttled": "and 1 throttled"}
+        table.add_column(heads.get(name, str(figures[name]["pages"])), justify="right")
+    table.add_column("must", justify="right")
     change = "< 1500" if max(scan["rows"], scan["columns"]) > 512 else "< 300"
-    for name, must, key in (
-        ("announcement to pixels, p50 (ms)", "< 150", ("latency_ms", "p50")),
-        ("announcement to pixels, p99 (ms)", "< 500", ("latency_ms", "p99")),
-        ("of that after publication, p50 (ms)", "", ("drawing_ms", "p50")),
-        ("of that after publication, p99 (ms)", "", ("drawing_ms", "p99")),
-        ("centre change to pixels, scan running (ms)", change, ("center_change_ms",)),
-        ("centre change to pixels, scan over (ms)", change, ("center_change_after_ms",)),
-        ("pictures a second and page", _share(many, throttled, "pictures_per_s"), ("pictures_per_s",)),
-        ("pictures a second, slowest page", "", ("slowest_per_s",)),
-        ("pictures a second, throttled page", "", ("throttled_per_s",)),
-        ("projections a second", _share(many, throttled, "frames_per_s"), ("frames_per_s",)),
+    for name, must, *key in (
+        ("announcement to pixels, p50 (ms)", "< 150", "latency_ms", "p50"),
+        ("announcement to pixels, p99 (ms)", "< 500", "latency_ms", "p99"),
+        ("of that after publication, p50 (ms)", "", "drawing_ms", "p50"),
+        ("of that after publication, p99 (ms)", "", "drawing_ms", "p99"),
+        ("centre change to pixels, scan running (ms)", change, "center_change_ms"),
+        ("centre change to pixels, scan over (ms)", change, "center_change_after_ms"),
+        ("pictures a second and page", _share(figures, "pictures_per_s"), "pictures_per_s"),
+        ("pictures a second, slowest page", "", "slowest_per_s"),
+        ("pictures a second, throttled page", "", "throttled_per_s"),
+        ("projections a second", _share(figures, "frames_per_s"), "frames_per_s"),
+        ("processor of reconstruction and server (cores)", "", "live_cores"),
     ):
-        columns = (_figure(figures[column], key) for column in ("one", "many", "throttled"))
-        table.add_row(name, *columns, must)
+        table.add_row(name, *(_figure(figures[column], key) for column in watched), must)
     if loaded := figures["page"]:
-        table.add_row("first paint (ms)", f"{loaded['first_paint_ms']:.0f}", "", "", "< 1000")
-        table.add_row("transferred before pictures (kB)", f"{loaded['kilobytes']:.0f}", "", "", "< 300")
+        empty = [""] * (len(watched) - 1)
+        table.add_row("first paint (ms)", f"{loaded['first_paint_ms']:.0f}", *empty, "< 1000")
+        table.add_row("transferred before pictures (kB)", f"{loaded['kilobytes']:.0f}", *empty, "< 300")
     console = Console()
     console.print(table)
     if reason := figures["without_browser"]:
@@ -205,13 +224,17 @@ def _print(figures: dict[str, Any]) -> None:
         )
 
 
-def _share(before: dict[str, Any], after: dict[str, Any], key: str) -> str:
-    if not before[key]:
+def _share(figures: dict[str, Any], key: str) -> str:
+    """Return what a throttled page changes of a figure."""
+    if "throttled" not in figures:
+        return ""
+    before, after = figures["many"][key], figures["throttled"][key]
+    if not before:
         return "the scan was over too soon: take more projections"
-    return f"-10 % at most: {100 * (after[key] / before[key] - 1):+.0f} %"
+    return f"-10 % at most: {100 * (after / before - 1):+.0f} %"
 
 
-def _figure(figures: Any, key: tuple[str, ...]) -> str:
+def _figure(figures: Any, key: Sequence[str]) -> str:
     for part in key:
         figures = figures[part]
-    return "" if figures is None else f"{figures:.1f}"
+    return "" if figures is None else f"{figures:.2f}" if figures < 1 else f"{figures:.1f}"

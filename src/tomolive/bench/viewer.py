@@ -25,10 +25,13 @@ class Viewer:
     ----------
     received : int
         Projections, by the newest state.
+    is_final : bool
+        The scan is over, and its slices will not change by themselves.
     """
 
     def __init__(self, page: str, *, stalled: bool = False) -> None:
         self.received = 0
+        self.is_final = False
         self._stalled = stalled
         self._center: float | None = None
         self.forget()
@@ -44,7 +47,10 @@ class Viewer:
                 if isinstance(message, str):
                     told = json.loads(message)
                     if told["type"] == "state":
-                        self.received = told["status"]["frames_received"]
+                        status = told["status"]
+                        self.received = status["frames_received"]
+                        over = status["state"] == "finished"
+                        self.is_final = over and status["seconds_last_frame_to_final"] is not None
                     if told.get("sending"):
                         left, state = len(told["sending"]), told
                     continue
