@@ -32,6 +32,8 @@ __all__ = [
 
 FLOOR = np.float32(1e-6)
 """Lowest transmission that is believed; -ln of it is 13.8."""
+_LARGEST = np.finfo(np.float32).max
+"""A bound that one comparison tells from infinity, where asking for infinity takes several operations."""
 _FAINT = np.float32(4.6)
 """A line integral from which on a neighbour may be starved: one photon of a hundred comes through."""
 _LONE = 3
@@ -131,7 +133,7 @@ def correct_row(counts, dark, gain, half, line):
     total = np.float32(0)
     for column in range(counts.size):
         transmission = (np.float32(counts[column]) - dark[column]) * gain[column]
-        known = (transmission > np.float32(0)) & (transmission < np.float32(np.inf))
+        known = (transmission > np.float32(0)) & (transmission <= _LARGEST)
         value = -log32(max(transmission, FLOOR)) if known else nothing
         line[column] = value
         total += value

@@ -44,8 +44,9 @@ def _number_of(typing_context, bits):  # noqa: ARG001
 def log32(x):
     """Return ln(x) of a positive, normal float32, to 1e-6 absolute or 2e-7 relative."""
     bits = _bits_of(x)  # pyright: ignore[reportCallIssue]  the compiler passes the context
-    exponent = np.int32((bits - _TWO_THIRDS_BITS) >> np.int32(23))
-    mantissa = np.int32(bits - (exponent << np.int32(23)))
+    # each step is cut to 32 bits, or half as many pixels fit a vector
+    exponent = np.int32(np.int32(bits - _TWO_THIRDS_BITS) >> np.int32(23))
+    mantissa = np.int32(bits - np.int32(exponent << np.int32(23)))
     m = _number_of(mantissa) - np.float32(1)  # pyright: ignore[reportCallIssue]
     # Horner's scheme
     p = _C8
