@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from prometheus_client import REGISTRY
 
-from tomolive.config import CorrectionSettings, LiveSettings
+from tomolive.config import CorrectionSettings, LiveSettings, PaganinSettings
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.worker import LiveReconstruction
@@ -753,6 +753,20 @@ def test_a_wish_that_cannot_be_granted(live, scan_of):
     assert final.status.state == "finished"
     assert final.status.message == ""
     assert_same(final.pictures, offline(two))
+
+
+def test_corrections_that_were_set_for_another_detector(live, scan_of):
+    """Too much binning becomes what this scan can have, and a pixel size that is another one is told."""
+    phase = PaganinSettings(energy_kev=25, distance_m=0.01, pixel_size_um=1, delta_beta=10)
+    corrections = CorrectionSettings(binning=8, paganin=phase)
+    scan = scan_of.Scan()
+    runs = live(scan.whole(), settings=LiveSettings(center=21.5, corrections=corrections))
+    status = runs.run().status
+    assert (status.state, status.frames_received) == ("finished", 60)
+    assert (status.corrections.binning, status.volume_shape) == (4, (1, 12, 12))
+    assert "Binning 8 is too much for frames of 4 x 48 pixels" in status.message
+    assert "pixels of 1 um; the documents of the scan say 2 um" in status.message
+    assert runs.worker._wishes.settings.corrections == corrections
 
 
 def test_figures_of_the_process(live, scan_of):

@@ -296,7 +296,9 @@ class Tomogram:
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""
         unusable = [self._unusable] if self._unusable else []
-        return [*unusable, *without_beam_in_words(self.without_beam), *self._slices.notes]
+        phase = self.corrections.paganin
+        doubts = self.scan.pixel_size_doubts(phase.pixel_size_um if phase else None)
+        return [*unusable, *without_beam_in_words(self.without_beam), *self._slices.notes, *doubts]
 
     def trends(self, *, now: bool = False) -> tuple[Trend, ...]:
         """Return what tells whether the scan is worth going on with; unless ``now``, of a moment ago."""

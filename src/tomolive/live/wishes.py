@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls, Wish
 from tomolive.live.snapshot import Change
 from tomolive.live.status import Watched
 from tomolive.live.tomogram import SLICES
+
+_BINNINGS: tuple[int, ...] = get_args(CorrectionSettings.model_fields["binning"].annotation)
 
 
 class Wishes:
@@ -57,6 +59,19 @@ class Wishes:
     def looked_at(self) -> frozenset[str]:
         """Keys of the pictures that at least one viewer looks at."""
         return self._controls.looked_at
+
+    def settings_for(self, shape: tuple[int, int]) -> tuple[LiveSettings, str]:
+        """Return the settings for a scan with frames of ``shape``, and what of them cannot be, in words."""
+        corrections = self.settings.corrections
+        wanted, most = corrections.binning, max(1, *(b for b in _BINNINGS if b <= min(shape)))
+        if wanted <= most:
+            return self.settings, ""
+        rows, columns = shape
+        told = (
+            f"binning {wanted} is too much for frames of {rows} x {columns} pixels: it is {most} in this scan"
+        )
+        fitting = corrections.model_copy(update={"binning": most})
+        return self.settings.model_copy(update={"corrections": fitting}), told
 
     def keep_for_later(self, wish: Wish) -> None:
         """Have the scans to come be as this wish says."""

@@ -312,12 +312,15 @@ class LiveReconstruction:
                 raise ScanError("the angles of its projections are not in its documents")
             if watched.tomogram is None:
                 shape = (batch.array.shape[1], batch.array.shape[2])
+                settings, otherwise = self._wishes.settings_for(shape)
+                if otherwise:
+                    watched.tell(otherwise)
                 before = self._scans.shown.tomogram if self._scans.shown else None
                 watched.tomogram = Tomogram(
                     watched.scan,
                     shape,
                     self._references,
-                    self._wishes.settings,
+                    settings,
                     self._wishes.positions,
                     provisional=before.center if before and before.shape == shape else None,
                 )

@@ -163,8 +163,9 @@ class CrewReconstruction:
         return cameras_of(self._scan, descriptor)
 
     def _begin(self, cameras: dict[str, tuple[int, int]]) -> None:
-        scan, settings = self._scan, self._wishes.settings
+        scan = self._scan
         assert scan is not None  # noqa: S101  asked for a scan
+        settings, otherwise = self._wishes.settings_for(min(cameras.values(), key=min))
         try:
             fields = fields_of(cameras, tiles_of(scan.start, scan.rules, settings.tiles))
             self._crew = Crew(
@@ -178,6 +179,8 @@ class CrewReconstruction:
         self._due = dict.fromkeys(fields, 0.0)
         self._shown = next(iter(fields))
         self._note_layout(fields)
+        for watched in self._watched.values() if otherwise else ():
+            watched.tell(otherwise)
         log.info("run %s: %s, by %d workers", scan.run_uid, ", ".join(fields), self._engine.size)
 
     def _note_layout(self, fields: Mapping[str, Field]) -> None:

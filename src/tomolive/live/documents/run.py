@@ -25,6 +25,10 @@ _MICROMETRES = {
 }
 
 
+_SAME_SIZE = 0.01
+"""Part by which two sizes of a pixel may differ: they were typed, or rounded."""
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Consecutive frames of one kind."""
@@ -123,6 +127,15 @@ class Scan:
     def takes_projections(self) -> bool:
         """Whether this run is a scan, not only darks and flats for another one."""
         return bool(self.announced or self.received or self.missing)
+
+    def pixel_size_doubts(self, told: float | None) -> list[str]:
+        """Return what speaks against a pixel size, micrometres, that somebody has set; in words."""
+        known = self.pixel_size_um
+        if told is None or known is None or abs(told - known) <= _SAME_SIZE * known:
+            return []
+        return [
+            f"Phase retrieval is set to pixels of {told:g} um; the documents of the scan say {known:g} um."
+        ]
 
     def note(self, text: str, problem: bool = True) -> Note:
         """Return a note about this run."""
