@@ -514,6 +514,24 @@ def test_the_title_of_the_tab_tells_the_state(
     wait(lambda: page.title() == "\u2713 Finished \u00b7 scan 12 \u00b7 tomolive", "the end")
 
 
+WRITE_TWICE = """async () => {
+  const {mark, write} = await import("/static/write.js");
+  const line = document.createElement("p");
+  const seen = new MutationObserver(() => {});
+  seen.observe(line, {attributes: true, childList: true, subtree: true});
+  return [["12 of 90", true], ["12 of 90", true], ["13 of 90", true]].map(([textContent, hidden]) => {
+    write(line, {textContent, hidden});
+    mark(line, {"aria-valuenow": textContent});
+    return seen.takeRecords().length;
+  });
+}"""
+
+
+def test_what_stands_there_is_not_written_again(page_server: Any, open_page: Any) -> None:
+    """Only what is new touches the page: text, property and attribute at first, text and attribute then."""
+    assert open_page(page_server.url).evaluate(WRITE_TWICE) == [3, 0, 2]
+
+
 def test_workers_and_their_share_are_shown(page_server: Any, open_page: Any, scan: Any) -> None:
     """With more than one worker each one's rows, projections and state are listed; one alone is not."""
     one, two = WorkerShare("a", (0, 64), 60), WorkerShare("b", (64, 128), 58, "lost")

@@ -8,10 +8,12 @@ import json
 import math
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +27,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tomolive.errors import AddressError
-from tomolive.live.controls import Controls
-from tomolive.live.snapshot import Picture, SnapshotStore, Status
+from tomolive.live.controls import Controls, Wish
+from tomolive.live.snapshot import Picture, Snapshot, SnapshotStore, Status
 from tomolive.view.server import create_app, serve
-from tomolive.view.viewers import PictureCache
+from tomolive.view.viewers import PictureCache, Viewer
 
 TIMEOUT = 30
 
@@ -342,6 +344,21 @@ def test_pictures_come_only_after_the_last_were_drawn(page_server: Any, scan: An
         assert beat["sending"] == []
         ack(line, first)
         assert next_state(line)["frames_received"] == 19
+
+
+def test_numbers_alone_wait_for_pictures_and_news_do_not() -> None:
+    """A state in which only numbers are new waits a moment for pictures; what people wait for does not."""
+    before = Snapshot(status=Status(run_uid="a", state="projections"))
+    viewer = Viewer(1, "", told=(before, ()), told_at=time.monotonic() + 1000)
+
+    def patience(pending: tuple[Wish, ...] = (), **changes: Any) -> float:
+        return viewer.patience(Snapshot(1, replace(before.status, **changes)), pending)
+
+    assert patience(frames_announced=9, coverage=4.0, lag_s=0.1) > 0
+    assert [patience(run_uid="b"), patience(state="failed"), patience(message="Beam lost.")] == [0, 0, 0]
+    assert patience((Wish("someone", center=12.0),)) == 0
+    viewer.told_at = time.monotonic() - 1000
+    assert patience(frames_announced=9) < 0
 
 
 def test_pictures_are_averaged_to_what_the_page_shows(page_server: Any, scan: Any) -> None:
