@@ -648,12 +648,13 @@ def test_lag_counts_the_time_that_documents_waited(live, scan_of, monkeypatch):
     assert lags == sorted(lags)
 
 
-def test_silence_is_told(live, scan_of, monkeypatch):
+@pytest.mark.parametrize("projections", [0, 30])
+def test_silence_is_told(live, scan_of, monkeypatch, projections):
     """When nothing comes of a scan any more, the status says so, again and again, without any document."""
     clock = [1000.0]
     monkeypatch.setattr("tomolive.live.worker.time.monotonic", lambda: clock[0])
     scan = scan_of.Scan()
-    items = [*scan.opening, *scan.level("darks"), *scan.level("flats"), *scan.turn(0, 30)]
+    items = [*scan.opening, *scan.level("darks"), *scan.level("flats"), *scan.turn(0, projections)]
     runs = live()
     told = []
 

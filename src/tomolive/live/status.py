@@ -130,7 +130,7 @@ def _message(watched: Watched, silence: float, trends: Iterable[Trend], more: It
     words += [trend.warning for trend in trends if trend.warning and not _begins(notes, trend.warning)]
     words += notes
     silent = time.monotonic() - watched.heard
-    if scan.received and not scan.closed and silent > silence:
+    if not scan.closed and silent > silence:
         words.append(f"nothing has come of this scan for {silent:.0f} s, and it has not ended")
     return " ".join(_sentence(word) for word in [*words, *more])
 
