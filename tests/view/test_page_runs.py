@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tomolive.live.results.figure import draw
 from tomolive.live.results.files import write_results
 from tomolive.view.runs import FinishedRuns
 
@@ -151,7 +152,7 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
 
     shapes = {"xy": (32, 32), "xz": (16, 32), "yz": (16, 32)}
     slices = {plane: np.random.default_rng(2).random(shape, np.float32) for plane, shape in shapes.items()}
-    kept = tmp_path / "kept"
+    kept = tmp_path / "kept, 100%20"
     kept.mkdir()
     summary = json.loads(write_results(kept, {**SUMMARY, "run_uid": "cccc-3"}, slices).read_text())
     with CatalogServer(tmp_path / "catalog", [kept]) as catalog:
@@ -187,14 +188,31 @@ def test_scans_of_the_catalog_are_listed_with_their_results(
         assert theirs["volume"] == [6, 32, 32]
         about = httpx.get(url + "api/runs/cccc-3/volume.json", timeout=60).json()
         assert (about["shape"], about["uri"]) == ([6, 32, 32], f"file://localhost{path}")
-        tif = httpx.get(url + "api/runs/cccc-3/volume.tif?z=4", timeout=60)
-        assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), volume[4])
-        png = httpx.get(url + "api/runs/cccc-3/volume.png?z=4", timeout=60)
-        assert png.content.startswith(b"\x89PNG")
-        missing = ("unknown/xz.tif", "cccc-3/volume.tif?z=6", "cccc-3/volume.tif?z=-1", "unknown/volume.json")
+        for place, expected in {"z=4": volume[4], "y=9": volume[:, 9], "x=30": volume[:, :, 30]}.items():
+            tif = httpx.get(f"{url}api/runs/cccc-3/volume.tif?{place}", timeout=60)
+            assert np.array_equal(tifffile.imread(io.BytesIO(tif.content)), expected), place
+            png = httpx.get(f"{url}api/runs/cccc-3/volume.png?{place}", timeout=60)
+            assert png.content.startswith(b"\x89PNG"), place
+        wrong = ("z=6", "z=-1", "y=32", "x=32", "z=1&y=1")
+        missing = (
+            "unknown/xz.tif",
+            "unknown/volume.json",
+            *(f"cccc-3/volume.tif?{place}" for place in wrong),
+        )
         for name in missing:
             assert httpx.get(f"{url}api/runs/{name}", timeout=60).status_code == 404, name
         client.context.close()
+
+
+def test_slices_of_which_little_is_told_are_drawn() -> None:
+    """Any one slice, or all of them, make a picture when a result does not say where they lie."""
+    slices = {plane: np.eye(32, dtype=np.float32) for plane in ("xy", "xz", "yz")}
+    sizes = [
+        draw(some, {}, title="run", units="", pixel_size_um=None).size
+        for some in (slices, {"xz": slices["xz"]}, {"yz": slices["yz"]})
+    ]
+    assert sizes[0][0] > 2 * sizes[1][0]
+    assert sizes[1] == sizes[2]
 
 
 def test_a_catalog_that_does_not_answer_is_told(serve_page: Any, results: Path) -> None:

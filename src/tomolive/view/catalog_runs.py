@@ -87,8 +87,12 @@ class CatalogRuns:
             told = {"shape": list(array.shape), "dtype": str(array.dtype), "uri": (*assets, "")[0]}
             return {**told, "parameters": parameters}
 
-    def slice_of_volume(self, uid: str, z: int) -> tuple[npt.NDArray[np.float32], dict[str, Any]] | None:
-        """Return the slice ``z`` of the newest volume of a run, and its parameters; None: there is none.
+    def slice_of_volume(
+        self, uid: str, axis: str, position: int
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]] | None:
+        """Return a slice of the newest volume of a run, and its parameters; None: there is none.
+
+        It lies across ``axis``, z, y or x, at ``position``; across y and x most of the volume's file is read.
 
         Raises
         ------
@@ -96,9 +100,12 @@ class CatalogRuns:
             if the catalog does not answer.
         """
         with self._newest_result(uid, _VOLUME, "volume") as found:
-            if found is None or not 0 <= z < found[0]["volume"].shape[0]:
+            if found is None:
                 return None
-            return np.asarray(found[0]["volume"][z], np.float32), found[1]
+            volume, across = found[0]["volume"], "zyx".index(axis)
+            if not 0 <= position < volume.shape[across]:
+                return None
+            return np.asarray(volume[(slice(None),) * across + (position,)], np.float32), found[1]
 
     @contextmanager
     def _newest_result(self, uid: str, plan: str, stream: str) -> Iterator[tuple[Any, dict[str, Any]] | None]:

@@ -84,13 +84,15 @@ def _file() -> dict[str, Any]:
 
 
 def _volume() -> dict[str, Any]:
-    about = "slice of png and tif; default: 0"
-    z = {"name": "z", "in": "query", "description": about, "schema": {"type": "integer", "minimum": 0}}
+    about = "where the slice of png and tif lies: one of z, y and x, by default z = 0"
+    at = {"in": "query", "description": about, "schema": {"type": "integer", "minimum": 0}}
     return {
-        "summary": "The volume of a scan in the catalog: where it is (json), or one slice across the axis",
-        "parameters": [_RUN, _chosen("format", ("json", "png", "tif")), z],
+        "summary": "The volume of a scan in the catalog: where it is (json), or one slice of it",
+        "parameters": [
+            _RUN, _chosen("format", ("json", "png", "tif")), *({"name": name, **at} for name in "zyx"),
+        ],
         "responses": {"200": {"description": "the answer"}, "404": _ERROR, "502": _ERROR},
-    }
+    }  # fmt: skip
 
 
 def _picture(planes: Iterable[str], media: Mapping[str, str]) -> dict[str, Any]:

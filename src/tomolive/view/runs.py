@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tomolive.view.catalog_runs import CatalogRuns
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
+_SLICE_ACROSS = {"z": "xy", "y": "xz", "x": "yz"}
 _MEDIA = {".png": "image/png", ".tif": "image/tiff", ".json": "application/json"}
 _MOST = 50
 _TICK_NS = 2_000_000_000
@@ -99,11 +101,16 @@ class RunList:
     async def volume(self, request: Request) -> Response:
         """Answer with what the catalog knows of the volume of a run, or with one of its slices."""
         run, form = request.path_params["run"], request.path_params["format"]
-        asked = request.query_params.get("z", "0")
-        if not _NAME.fullmatch(run) or form not in ("json", "png", "tif") or not _NUMBER.fullmatch(asked):
-            return JSONResponse({"error": "expected volume.json, or volume.png or volume.tif with ?z="}, 404)
+        places = [
+            (axis, request.query_params[axis]) for axis in _SLICE_ACROSS if axis in request.query_params
+        ]
+        (axis, asked), *others = places or [("z", "0")]
+        known = _NAME.fullmatch(run) and form in ("json", "png", "tif")
+        if not known or others or not _NUMBER.fullmatch(asked):
+            expected = "expected volume.json, or volume.png or volume.tif with one of ?z=, ?y= and ?x="
+            return JSONResponse({"error": expected}, 404)
         try:
-            body = await anyio.to_thread.run_sync(_of_volume, self._catalog, run, form, int(asked))
+            body = await anyio.to_thread.run_sync(_of_volume, self._catalog, run, form, axis, int(asked))
         except CatalogError as error:
             return JSONResponse({"error": str(error)}, 502)
         if body is None:
@@ -136,8 +143,8 @@ def _from_catalog(catalog: CatalogRuns, run: str, file: str) -> bytes | None:
     elif file == "slices.png":
         from tomolive.live.results.figure import draw
 
-        about: dict[str, Any] = {key: parameters[key] for key in ("positions", "units", "pixel_size_um")}
-        draw(slices, title=f"run {run[:8]}", **about).save(body, "png")
+        places = parameters.get("positions") or {}
+        draw(slices, places, title=f"run {run[:8]}", **_units(parameters)).save(body, "png")
     else:
         import tifffile
 
@@ -145,12 +152,17 @@ def _from_catalog(catalog: CatalogRuns, run: str, file: str) -> bytes | None:
     return body.getvalue()
 
 
-def _of_volume(catalog: CatalogRuns, run: str, form: str, z: int) -> bytes | None:
+def _units(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return units and pixel size, as far as a result tells of them."""
+    return {"units": parameters.get("units") or "", "pixel_size_um": parameters.get("pixel_size_um")}
+
+
+def _of_volume(catalog: CatalogRuns, run: str, form: str, axis: str, position: int) -> bytes | None:
     """Return what is known of a volume, or one slice of it; None if there is none."""
     if form == "json":
         told = catalog.volume(run)
         return json.dumps(told).encode() if told else None
-    found = catalog.slice_of_volume(run, z)
+    found = catalog.slice_of_volume(run, axis, position)
     if found is None:
         return None
     pixels, parameters = found
@@ -158,12 +170,12 @@ def _of_volume(catalog: CatalogRuns, run: str, form: str, z: int) -> bytes | Non
     if form == "png":
         from tomolive.live.results.figure import draw
 
-        about: dict[str, Any] = {key: parameters.get(key) for key in ("units", "pixel_size_um")}
-        draw({"xy": pixels}, {"xy": z}, title=f"volume of run {run[:8]}", **about).save(body, "png")
+        plane, title = _SLICE_ACROSS[axis], f"volume of run {run[:8]}"
+        draw({plane: pixels}, {plane: position}, title=title, **_units(parameters)).save(body, "png")
     else:
         import tifffile
 
-        tifffile.imwrite(body, pixels, metadata={"run_uid": run, "z": z})
+        tifffile.imwrite(body, pixels, metadata={"run_uid": run, axis: position})
     return body.getvalue()
 
 

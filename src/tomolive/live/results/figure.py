@@ -27,9 +27,10 @@ def levels(
     inside = []
     for plane, pixels in slices.items():
         columns = pixels.shape[1]
-        x = np.arange(columns) - (columns - 1) / 2
+        middle = (columns - 1) / 2
+        x = np.arange(columns) - middle
         # xz and yz are cut off the axis: only a chord of the circle lies in the plane.
-        across = x if plane == "xy" else np.array([positions.get(plane, 0.0) - (columns - 1) / 2])
+        across = x if plane == "xy" else np.array([positions.get(plane, middle) - middle])
         circle = across[:, None] ** 2 + x**2 <= (columns / 2) ** 2
         values = pixels[np.broadcast_to(circle, pixels.shape)]
         inside.append(values[np.isfinite(values)])
@@ -71,9 +72,9 @@ def draw(
     Parameters
     ----------
     slices
-        'xy' (columns, columns), and 'xz' and 'yz' (rows, columns) if there are any.
+        'xy' (columns, columns), 'xz' and 'yz' (rows, columns), at least one of them.
     positions
-        where each slice lies: z, y, x.
+        where each slice lies, as far as it is known: z, y, x.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -89,12 +90,13 @@ def draw(
     pen.text((_MARGIN, _MARGIN), title, fill=_WHITE, font=font)
     left, top = _MARGIN, _MARGIN + 2 * line
     for plane, panel in zip(planes, panels, strict=True):
-        axis = _AXES[plane]
-        pen.text((left, top - line), f"{plane}   {axis} = {positions[plane]:g}", fill=_WHITE, font=font)
+        place = f"   {_AXES[plane]} = {positions[plane]:g}" if plane in positions else ""
+        pen.text((left, top - line), plane + place, fill=_WHITE, font=font)
         figure.paste(panel, (left, top))
         left += panel.width + _MARGIN
-    zoom = panels[0].width / slices["xy"].shape[1]
-    length, label = scale_bar(slices["xy"].shape[1], pixel_size_um)
+    columns = slices[planes[0]].shape[1]
+    zoom = panels[0].width / columns
+    length, label = scale_bar(columns, pixel_size_um)
     bottom = height - line
     pen.rectangle((_MARGIN, bottom, _MARGIN + round(length * zoom), bottom + 3), fill=_WHITE)
     pen.text((_MARGIN + round(length * zoom) + 8, bottom - _TEXT // 2), label, fill=_WHITE, font=font)

@@ -9,7 +9,7 @@ export const pythonFor = (plane, url) => `import io, urllib.request, tifffile\n\
 
 const baseOf = (run) => `api/runs/${encodeURIComponent(run.folder)}`;
 
-/** The volume of a scan in the catalog: where it is, and any slice of it across the axis. */
+/** The volume of a scan in the catalog: where it is, and any slice of it. */
 class VolumeSlices {
   /** back(run) shows the other pictures of a run again, located(run, path) tells where its volume is. */
   constructor(row, picture, back, located) {
@@ -19,11 +19,17 @@ class VolumeSlices {
     this.located = located;
     this.run = null;
     this.box = row.querySelector("[type=checkbox]");
+    this.axis = row.querySelector("select");
     this.range = row.querySelector("[type=range]");
     this.output = row.querySelector("output");
     this.link = row.querySelector("a");
     this.box.addEventListener("change", () => (this.box.checked ? this.show() : this.back(this.run)));
     this.range.addEventListener("input", () => (this.output.textContent = this.range.value));
+    this.axis.addEventListener("change", () => {
+      this.begin();
+      this.box.checked = true;
+      this.show();
+    });
     this.range.addEventListener("change", () => {
       this.box.checked = true;
       this.show();
@@ -35,25 +41,32 @@ class VolumeSlices {
     this.row.hidden = !run.volume;
     if (!run.volume) return;
     this.box.checked = !run.picture;
-    this.range.max = String(run.volume[0] - 1);
-    this.range.value = String(Math.floor(run.volume[0] / 2));
-    this.output.textContent = this.range.value;
+    this.begin();
     this.link.href = this.address("tif");
     if (this.box.checked) this.show();
     const reply = await fetch(`${baseOf(run)}/volume.json`).catch(() => null);
     if (!reply?.ok || this.run !== run) return;
     const { uri } = await reply.json();
-    this.located(run, decodeURI(uri.replace(/^file:\/\/(localhost)?/, "")));
+    // Nothing in it is escaped: what looks so stands in the names of files.
+    this.located(run, uri.replace(/^file:\/\/(localhost)?/, ""));
+  }
+
+  /** Begin in the middle. */
+  begin() {
+    const length = this.run.volume["zyx".indexOf(this.axis.value)];
+    this.range.max = String(length - 1);
+    this.range.value = String(Math.floor(length / 2));
+    this.output.textContent = this.range.value;
   }
 
   address(form) {
-    return `${baseOf(this.run)}/volume.${form}?z=${this.range.value}`;
+    return `${baseOf(this.run)}/volume.${form}?${this.axis.value}=${this.range.value}`;
   }
 
   show() {
     this.picture.hidden = false;
     this.picture.src = this.address("png");
-    this.picture.alt = `Slice ${this.range.value} of the volume of ${name(this.run)}`;
+    this.picture.alt = `Slice at ${this.axis.value} = ${this.range.value} of the volume of ${name(this.run)}`;
     this.link.href = this.address("tif");
   }
 }
