@@ -826,8 +826,19 @@ def test_flats_without_beam_do_not_end_a_scan(live, scan_of):
     items += [scan.run.datum("flats", "camera", 1, 301), good, *scan.turn(5, 60), scan.run.stop()]
     runs = live(items)
     final = runs.run()
-    assert "nowhere brighter than darks" in seen[0].status.message
+    assert "no brighter than darks" in seen[0].status.message
     assert seen[0].pictures["xy"].of.frames_received == 5
     assert final.status.state == "finished"
     assert final.status.message == ""
     assert runs.summary(scan.uid)["frames"]["received"] == 60
+
+
+def test_flats_of_a_lost_beam_are_left_out(live, scan_of):
+    """Those that were taken again after the beam was gone are named; the others are used as if alone."""
+    scan = scan_of.Scan()
+    noise = np.random.default_rng(3).normal(100, 3, (5, *scan.counts.shape[1:]))
+    closed = scan.run.frames("flats", "camera", 3, noise)
+    again = [scan.run.datum("flats", "camera", 3, 8), closed, scan.run.stop()]
+    final = live([*scan.whole()[:-1], *again]).run()
+    assert "The flats taken after projection 59 saw no beam, and are left out." in final.status.message
+    assert_same(final.pictures, offline(scan))

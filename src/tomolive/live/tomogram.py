@@ -91,6 +91,8 @@ class Tomogram:
         self._references_changed = True
         self._unusable = ""
         """Why darks and flats are not used that are there."""
+        self._shut: list[str] = []
+        """Which flats are left out, in words."""
         self._unfinished = False
         self._center_by = ""
         self._trends = Trends(settings.quality)
@@ -143,7 +145,8 @@ class Tomogram:
             if isinstance(self._references, TileReferences):
                 self._correct_tiles_with(self._references.darks(runs), *self._references.flats(runs))
             else:
-                self._correct_with(self._references.dark(runs), *self._references.flats(runs))
+                flats, times, self._shut = self._references.lit_flats(runs)
+                self._correct_with(self._references.dark(runs), flats, times)
         except ReconstructionError as error:
             # Others may come; until then, grey levels that are not absolute are better than no pictures.
             self._unusable = f"Darks and flats cannot be used: {error}"
@@ -295,7 +298,7 @@ class Tomogram:
     @property
     def notes(self) -> list[str]:
         """What was assumed, in plain sentences."""
-        unusable = [self._unusable] if self._unusable else []
+        unusable = [self._unusable] if self._unusable else self._shut
         phase = self.corrections.paganin
         doubts = self.scan.pixel_size_doubts(phase.pixel_size_um if phase else None)
         return [*unusable, *without_beam_in_words(self.without_beam), *self._slices.notes, *doubts]

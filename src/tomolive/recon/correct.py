@@ -241,7 +241,7 @@ def normalize(
     Raises
     ------
     ReconstructionError
-        if the shapes do not fit together, or the flats are nowhere brighter than the darks.
+        if the shapes do not fit together, or the flats are no brighter than the darks.
     """
     counts = np.asarray(projections)
     if counts.ndim != 3 or 0 in counts.shape:

@@ -13,6 +13,12 @@ from tomolive.recon.defects import bad_pixels
 Average = Literal["mean", "median"]
 Floats = npt.NDArray[np.float32]
 
+_LOW_HIGH, _AS_FAR = (10, 99), 8
+"""Percentiles of the pixels, and how much farther from zero the upper one is where there is a beam. Noise
+that lies half a standard deviation too high has 4; the upper one is high since a slit lights few pixels."""
+_SIDE = 512
+"""Pixels a side from which on only some are looked at."""
+
 
 @dataclass(frozen=True, eq=False)
 class FlatField:
@@ -85,7 +91,7 @@ def flat_field(
     Raises
     ------
     ReconstructionError
-        if the shapes do not fit together, or if no pixel of the flats is brighter than the darks.
+        if the shapes do not fit together, or if the flats are no brighter than the darks but for noise.
     """
     flat = averaged(flats, average, "flats")
     dark = np.zeros_like(flat) if darks is None else averaged(darks, average, "darks")
@@ -93,14 +99,24 @@ def flat_field(
         raise ReconstructionError(f"darks have frames of {dark.shape} pixels, but flats of {flat.shape}")
     beam = flat - dark
     alive = np.isfinite(beam) & (beam > 0)
-    if not alive.any():
+    if not is_lit(beam):
         raise ReconstructionError(
-            f"flats (mean {np.nanmean(flat):.6g}) are nowhere brighter than darks ({np.nanmean(dark):.6g}); "
+            f"flats (mean {np.nanmean(flat):.6g}) are no brighter than darks ({np.nanmean(dark):.6g}); "
             "expected counts with beam and counts without: were they exchanged, or was there no beam?"
         )
     alive &= ~(bad_pixels(flat, dark) if bad is None else bad)
     gain = np.divide(1.0, beam, out=np.zeros_like(beam), where=alive)
     return FlatField(np.where(alive, dark, 0).astype(np.float32), gain.astype(np.float32))
+
+
+def is_lit(beam: npt.NDArray[np.floating]) -> bool:
+    """Whether counts, flat minus dark, are those of a beam: noise lies about as far below zero as above."""
+    some = beam[tuple(slice(None, None, max(1, size // _SIDE)) for size in beam.shape)]
+    some = some[np.isfinite(some)]
+    if not some.size:
+        return False
+    low, high = np.percentile(some, _LOW_HIGH)
+    return bool(high > max(0.0, -_AS_FAR * low))
 
 
 def flat_series(

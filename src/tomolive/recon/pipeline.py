@@ -56,7 +56,7 @@ def references(
     Raises
     ------
     ReconstructionError
-        if shapes do not fit together, or the flats are nowhere brighter than the darks.
+        if shapes do not fit together, or the flats are no brighter than the darks.
     """
     binning = settings.binning if settings else 1
 

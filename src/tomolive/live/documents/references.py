@@ -19,7 +19,7 @@ from tomolive.files.gathering import Gathering
 from tomolive.live.documents.rules import Kind, Rules
 from tomolive.live.documents.run import Batch, Note, Output
 from tomolive.live.documents.scan import ScanReader
-from tomolive.recon.flat_field import AnyField
+from tomolive.recon.flat_field import AnyField, is_lit
 from tomolive.recon.pipeline import references
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,25 @@ class References:
                     return [_Sum.mean([flats.total for flats in taken])], [0.0]
                 return [_Sum.mean([f.total]) for f in taken], [float(f.first) for f in taken]
         return [], []
+
+    def lit_flats(self, run_uids: Iterable[str]) -> tuple[list[Stack], list[float], list[str]]:
+        """Return `flats` without those of times when there was no beam, and what is to be said of these.
+
+        If there was none at any time all are returned: whoever uses them says that they are of no use.
+        """
+        runs = tuple(run_uids)
+        (flats, times), dark = self.flats(runs), self.dark(runs)
+        lit = [is_lit(one[0] - (0 if dark is None or dark.shape != one.shape else dark[0])) for one in flats]
+        if all(lit) or not any(lit):
+            return flats, times, []
+        kept = [(one, time) for one, time, good in zip(flats, times, lit, strict=True) if good]
+        told = [_shut(time) for time, good in zip(times, lit, strict=True) if not good]
+        return [one for one, _ in kept], [time for _, time in kept], told
+
+
+def _shut(time: float) -> str:
+    when = f"after projection {time - 1:g}" if time else "before the first projection"
+    return f"The flats taken {when} saw no beam, and are left out."
 
 
 def brightest(frame: npt.NDArray[np.generic]) -> float:

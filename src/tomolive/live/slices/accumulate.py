@@ -115,7 +115,7 @@ class SliceAccumulator:
         Raises
         ------
         ReconstructionError
-            if they do not fit the projections, or the flats are nowhere brighter than the darks.
+            if they do not fit the projections, or the flats are no brighter than the darks.
         """
         self._take_references(*self._references.checked(darks, flats, times))
 
