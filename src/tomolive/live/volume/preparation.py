@@ -150,6 +150,8 @@ class Preparation:
         widened = is_half_acquisition(center, rows.shape[1], turn, asked, binning=binning)
         if asked and not widened:
             rows.notes.append(NO_OVERLAP)
+        phase = request.corrections.paganin
+        rows.notes += rows.scan.pixel_size_doubts(phase.pixel_size_um if phase else None)
         columns = layout.columns
         if widened:
             columns = widen(np.zeros((1, columns), np.float32), place)[0].shape[1]

@@ -274,7 +274,8 @@ class Projections:
         if self._store is not None:
             return
         runs = (self._scan.run_uid, *self._scan.references)
-        darks, (flats, times) = self._found.dark(runs), self._found.flats(runs)
+        darks, (flats, times, shut) = self._found.dark(runs), self._found.lit_flats(runs)
+        self.notes += shut
         self._shape, self._dtype = batch.array.shape[1:], batch.array.dtype
         # as the live reconstruction sees how bright a projection is
         self._plain_field = flat_field(np.concatenate(flats), darks) if flats else None
