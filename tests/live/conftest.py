@@ -293,7 +293,17 @@ class RecordedScan:
     CENTER_PART = 0.48
 
     def __init__(
-        self, folder, rows=40, columns=96, angles=None, pixel_um=1.0, flats=3, lost=(), unlit=(), **start
+        self,
+        folder,
+        rows=40,
+        columns=96,
+        angles=None,
+        pixel_um=1.0,
+        flats=3,
+        lost=(),
+        unlit=(),
+        compression=None,
+        **start,
     ):
         from tomolive.acquire.phantom import porous_sample
 
@@ -302,6 +312,7 @@ class RecordedScan:
         self.center = round(self.CENTER_PART * columns, 2)
         self.phantom = porous_sample(rows, columns, self.center)
         self.uid = f"{uuid.uuid4()}"
+        self.compression = compression
         self.documents = []
         self._write(flats, set(lost), list(unlit), start)
 
@@ -321,7 +332,8 @@ class RecordedScan:
         self.file = self.folder / "frames.h5"
         with h5py.File(self.file, "w") as file:
             data = frames.astype("u2")
-            file.create_dataset("entry/data/data", data=data, chunks=(1, *data.shape[1:]))
+            chunks = (1, *data.shape[1:])
+            file.create_dataset("entry/data/data", data=data, chunks=chunks, compression=self.compression)
         tomography = {
             "version": 1, "image_key": "camera", "angle_key": "angle",
             "streams": {"darks": "darks", "flats": "flats", "projections": "projections"},

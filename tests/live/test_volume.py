@@ -305,18 +305,26 @@ make_volume(request, cancelled=kill_half_way)
 """
 
 
-@pytest.mark.parametrize("in_file", [False, True], ids=["rows in memory", "rows in a file"])
-def test_killed_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path, in_file):
-    """SIGKILL in the middle; the second start takes up what was done and gives the same volume."""
-    scan = recorded_scan(rows=80, angles=np.linspace(0, 180, 61))
-    memory = least_memory(RowLayout(61, 80, 96, "<u2"), 61) if in_file else 4096
+@pytest.mark.parametrize("rows", ["in place", "in memory", "in a file"])
+def test_killed_volume_goes_on_to_the_same_bytes(recorded_scan, tmp_path, rows):
+    """SIGKILL in the middle; the second start takes up what was done and gives the same volume.
+
+    So it does where the rows of blocks that are done are no longer there.
+    """
+    compression = None if rows == "in place" else "gzip"
+    scan = recorded_scan(rows=80, angles=np.linspace(0, 180, 61), compression=compression)
+    layout = RowLayout(61, 80, 96, "<u2")
+    memory = least_memory(layout, 61) if rows == "in a file" else 4096
     request = request_of(scan, tmp_path / "out", center=scan.center, volume={"memory_mb": memory})
     whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
     killed = subprocess.run([sys.executable, "-c", KILLED], input=request.to_json(), text=True, timeout=LONG)
     assert killed.returncode == -signal.SIGKILL
     assert not request.path.exists()
     folder = request.path.with_name(f".{request.path.name}.partial")
-    assert (folder / "rows").exists() == in_file
+    assert (folder / "rows").exists() == (rows == "in a file")
+    assert (folder / "rows.npz").exists() == (rows == "in place")
+    if rows == "in a file":
+        assert (folder / "rows").stat().st_blocks * 512 < layout.nbytes - layout.nbytes // 5
     progress = []
     resumed = make_volume(request, progress.append)
     assert next(p for p in progress if p.total).done == 32

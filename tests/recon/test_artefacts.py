@@ -108,7 +108,7 @@ def test_rings_go(phantom, striped):
 
 
 def test_a_block_of_sinograms_is_cleaned_row_by_row(striped):
-    """(rows, angles, columns) in, the same out, whatever the number of threads; also in place, of projections."""
+    """(rows, angles, columns) in, the same out, whatever the number of threads; also in place."""
     block = np.stack([striped[1], striped[0]])
     for method in METHODS:
         blockwise = [remove_stripes(block, 9, method=method, threads=n)[0] for n in (1, 2)]

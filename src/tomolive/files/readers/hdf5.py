@@ -7,6 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from tomolive.errors import UnknownLayoutError
 from tomolive.files.readers.base import SETTLED_S, Array, NotReadyError, Source, stamp
 from tomolive.files.readers.hdf5_links import CLOSE_FIRST as CLOSE_FIRST
@@ -55,6 +58,17 @@ class Hdf5Reader:
             self.close()
             raise NotReadyError(f"{self._source.path}: {error}") from error
         return frames
+
+    def places(
+        self, first: int, last: int
+    ) -> tuple[Path, tuple[int, ...], np.dtype, npt.NDArray[np.int64]] | None:
+        """Return where the frames lie as plain numbers: file, shape and type of a frame, and bytes (n,).
+
+        None if they do not; a place of -1 is that of a frame that was not written.
+        """
+        storage = self._current()
+        offsets = storage.offsets(first, min(last, len(storage)))
+        return None if offsets is None else (storage.path, storage.frame_shape, storage.dtype, offsets)
 
     def sign_of_life(self, frame: int) -> Hashable:  # noqa: ARG002 (all frames share the file)
         """Return what changes when the file or the dataset grows."""

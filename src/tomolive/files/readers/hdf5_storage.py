@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from tomolive.errors import UnknownLayoutError
 from tomolive.files.readers.base import Array, NotReadyError
@@ -78,9 +79,10 @@ class FrameStorage:
         self._threads = threads
         self._swmr = swmr
         self._row_shape = tuple(dataset.shape[1:])
-        self._dtype = dataset.dtype
+        self.dtype = dataset.dtype
         self._each = math.prod(self._row_shape[:-2])
-        self.frame_bytes = math.prod(self._row_shape[-2:]) * self._dtype.itemsize
+        self.frame_shape = self._row_shape[-2:]
+        self.frame_bytes = math.prod(self.frame_shape) * self.dtype.itemsize
         self.chunks: tuple[int, ...] | None = dataset.chunks
         self.frames_per_chunk = math.prod(self.chunks[: max(dataset.ndim - 2, 1)]) if self.chunks else 0
         self.fill_value = dataset.fillvalue
@@ -114,6 +116,28 @@ class FrameStorage:
         rows = self._read_rows(top, bottom)
         frames = rows.reshape(-1, *rows.shape[-2:]) if rows.ndim > 3 else rows
         return frames[first - top * self._each : last - top * self._each]
+
+    def offsets(self, first: int, last: int) -> npt.NDArray[np.int64] | None:
+        """Return the bytes of the file at which frames begin, -1 for one that was not written.
+
+        None if they do not lie there as plain numbers, each in one piece.
+        """
+        if self._slices != ALL or self._dataset.is_virtual or self._dataset.external:
+            return None
+        frames = np.arange(first, last)
+        if self.chunks is None:
+            start = self._dataset.id.get_offset()
+            return None if start is None else start + frames * self.frame_bytes
+        if not self._row_by_row:
+            return None
+        rows, inside = np.divmod(frames, self._each)
+        corner = (0,) * len(self._row_shape)
+        starts = {
+            row: self._dataset.id.get_chunk_info_by_coord((row, *corner)).byte_offset
+            for row in np.unique(rows).tolist()
+        }
+        places = np.array([-1 if starts[row] is None else starts[row] for row in rows.tolist()], np.int64)
+        return np.where(places < 0, -1, places + inside * self.frame_bytes)
 
     def is_fill(self, frame: Array) -> bool:
         """Whether a frame holds nothing but the fill value."""
@@ -159,7 +183,7 @@ class FrameStorage:
             raise self._unwritten(lead[0])
         if self._slices != ALL:
             return self._dataset[(slice(lead[0], there, lead.step), *self._slices[1:])]
-        out = self._empty((there - first, *self._row_shape), self._dtype)
+        out = self._empty((there - first, *self._row_shape), self.dtype)
         if self._decode is not None and self._threads is not None:
             self._decompress(self._decode, self._threads, first, there, out)
         else:
@@ -168,7 +192,7 @@ class FrameStorage:
 
     def _read_row_by_row(self, first: int, last: int) -> Array:
         """Read chunks as they are, past HDF5's selections: faster, and one that is not there is noticed."""
-        out = self._empty((last - first, *self._row_shape), self._dtype)
+        out = self._empty((last - first, *self._row_shape), self.dtype)
         corner = (0,) * len(self._row_shape)
         for row, place in enumerate(out.reshape(len(out), -1).view(np.uint8)):
             try:
@@ -192,7 +216,7 @@ class FrameStorage:
         deep, *tile = self.chunks or (1,)
 
         def place(top: int, stored: bytes, mask: int) -> None:
-            chunk = decode(stored, mask).view(self._dtype).reshape(deep, *tile)
+            chunk = decode(stored, mask).view(self.dtype).reshape(deep, *tile)
             a, b = max(top, first), min(top + deep, last)
             out[a - first : b - first] = chunk[a - top : b - top]
 

@@ -19,13 +19,15 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
 from tomolive.geometry import angle_weights
+from tomolive.live.volume.in_place import open_rows
 from tomolive.live.volume.memory import peak_mb
 from tomolive.live.volume.output import FORMATS, VolumeFile, VolumeForm
-from tomolive.live.volume.rows import RowLayout, RowStore
+from tomolive.live.volume.rows import BAND, RowLayout, Rows
 from tomolive.live.volume.source import ScanArrays, read_band
+from tomolive.recon.flat_field import flat_field
 from tomolive.recon.gridding import Plan
 from tomolive.recon.half_acquisition import of_half_turn, widen
-from tomolive.recon.pipeline import correct_sinograms
+from tomolive.recon.pipeline import correct_projections, correct_sinograms
 
 Floats = npt.NDArray[np.float32]
 
@@ -84,15 +86,15 @@ class BlockMaker:
     folder
         Of the job.
     store
-        The rows; default: the file in the folder.
+        The rows; default: those that the folder tells of.
     threads
         That compute.
     """
 
-    def __init__(self, folder: Path, store: RowStore | None = None, threads: int = 1) -> None:
+    def __init__(self, folder: Path, store: Rows | None = None, threads: int = 1) -> None:
         self.job = VolumeJob.load(folder)
         self._arrays = ScanArrays.load(folder)
-        self._store = store or RowStore.open(folder / ROWS, self.job.layout)
+        self._store = store or open_rows(folder, self.job.layout)
         self._threads = threads
         self._file = self.job.file()
         self._computing = threading.Lock()
@@ -146,3 +148,12 @@ class BlockMaker:
     def close(self) -> None:
         """Let go of the rows."""
         self._store.close()
+
+
+def load_kernels() -> None:
+    """Do on a few pixels all that blocks need, so that the kernels are loaded when the first comes."""
+    settings = CorrectionSettings(zingers=True, rings="sorting")
+    counts = np.full((4, BAND, 32), 100, np.uint16)
+    integrals = correct_projections(counts, flat_field(counts), settings, threads=1)
+    sinograms = correct_sinograms(integrals.transpose(1, 0, 2), settings, threads=1)
+    Plan(np.arange(4.0), sinograms.shape[2], threads=1).reconstruct(sinograms, 15.5)

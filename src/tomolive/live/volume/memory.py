@@ -13,7 +13,7 @@ from tomolive.live.volume.rows import BAND, RowLayout
 AT_ONCE = 2
 """Blocks that one process has in hand."""
 _MB = 2**20
-_BASE_MB = 250
+BASE_MB = 250
 """A Python with the kernels loaded."""
 _PARENT_MB = 300
 """The process that shares out the work."""
@@ -45,7 +45,7 @@ def process_mb(layout: RowLayout, angles: int) -> float:
     grids = (1.25**2 + 1.25) * columns**2 * rows * 4
     slices = rows * columns**2 * 4
     total = AT_ONCE * stored + 3 * integrals + lines + grids + (1 + AT_ONCE) * slices
-    return _BASE_MB + total / _MB
+    return BASE_MB + total / _MB
 
 
 def resident_mb() -> float:
@@ -59,8 +59,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def share_memory(layout: RowLayout, angles: int, settings: VolumeSettings) -> Share:
+def share_memory(layout: RowLayout, angles: int, settings: VolumeSettings, *, stored: bool = True) -> Share:
     """Decide how the limit is used: rows in memory if they fit beside the processes, else more processes.
+
+    Rows that are not ``stored``, since they are in files, take none.
 
     Raises
     ------
@@ -78,5 +80,5 @@ def share_memory(layout: RowLayout, angles: int, settings: VolumeSettings) -> Sh
         )
     processes = min(settings.processes, layout.bands, int(room // each))
     threads = max(1, settings.processes // processes)
-    in_memory = rows + processes * each <= room
+    in_memory = stored and rows + processes * each <= room
     return Share(in_memory, processes, threads, rows if in_memory else 0.0)

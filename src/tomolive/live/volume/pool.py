@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from tomolive.errors import AddressError, ReconstructionError
 from tomolive.live.volume.job import BlockMaker
-from tomolive.live.volume.memory import AT_ONCE
+from tomolive.live.volume.memory import AT_ONCE, Share
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,18 @@ class LocalPool:
         Of the job.
     rows
         Descriptor of a row store in memory; None: the rows are a file in the folder.
-    processes, threads
+    share
         How many, and threads that compute in each.
+
+    They start at once, and get ready; what the folder must hold is needed only when blocks are made.
     """
 
-    def __init__(self, folder: Path, rows: int | None, processes: int, threads: int) -> None:
-        self._folder, self._rows, self._threads = folder, rows, threads
-        self._processes = processes
+    def __init__(self, folder: Path, rows: int | None, share: Share) -> None:
+        self._folder, self._rows, self.share = folder, rows, share
         self._said: queue.SimpleQueue[tuple[_Worker, Done | None]] = queue.SimpleQueue()
         self._workers: list[_Worker] = []
+        for _ in range(share.processes):
+            self._start()
 
     def make(self, bands: Sequence[int], check: Callable[[], object]) -> Iterator[Done]:
         """Make these blocks, and yield what is said of each as it is done.
@@ -55,8 +58,6 @@ class LocalPool:
         """
         waiting = deque(bands)
         left, deaths = len(bands), 0
-        for _ in range(min(self._processes, len(bands))):
-            self._start()
         while left:
             for worker in self._workers:
                 worker.feed(waiting)
@@ -82,7 +83,7 @@ class LocalPool:
         self._workers.clear()
 
     def _start(self) -> None:
-        self._workers.append(_Worker(self._folder, self._rows, self._threads, self._said))
+        self._workers.append(_Worker(self._folder, self._rows, self.share.threads, self._said))
 
     def _bury(self, worker: "_Worker", waiting: deque[int], deaths: int) -> None:
         """Replace a worker that died, and have its blocks made again."""

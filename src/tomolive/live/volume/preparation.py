@@ -16,12 +16,14 @@ import numpy.typing as npt
 
 from tomolive import __version__, geometry
 from tomolive.live.documents.rules import Rules, load_rules, shipped_rules
+from tomolive.live.volume.disk import require_room
+from tomolive.live.volume.in_place import IN_PLACE, MovedError, RowsInPlace
 from tomolive.live.volume.job import JOB, ROWS, BlockMaker, VolumeJob
 from tomolive.live.volume.memory import Share, peak_mb, share_memory
 from tomolive.live.volume.output import VolumeForm
 from tomolive.live.volume.reading import Reading, ScanRows
 from tomolive.live.volume.request import VolumeRequest
-from tomolive.live.volume.rows import RowLayout, RowStore
+from tomolive.live.volume.rows import RowLayout, Rows, RowStore
 from tomolive.live.volume.source import ScanArrays, StoredProjections
 from tomolive.live.volume.tiles import read_field
 from tomolive.recon.binning import binned_place
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ABOUT, LOCK = "about.json", "lock"
 _BOOT, _READING = "boot", "rows.reading"
+_IN_FLIGHT_MB = 128
+"""Megabytes of frames between the files and the rows."""
 _SAMPLE_BLOCKS = 3
 _PERCENTILES = (0.02, 99.98)
 _HEADROOM = 0.25
@@ -49,6 +53,8 @@ class Preparation:
         Of what is under way.
     say
         Told in words what is being done, and whether that is new; may raise to end it.
+    begin
+        Called with the rows once it is known where they will be, before they are read.
 
     Attributes
     ----------
@@ -58,33 +64,45 @@ class Preparation:
         How long reading the scan took, and the most memory that this process had until then.
     """
 
-    def __init__(self, request: VolumeRequest, folder: Path, say: Callable[[str, bool], object]) -> None:
-        self._request, self._folder, self._say = request, folder, say
+    def __init__(
+        self,
+        request: VolumeRequest,
+        folder: Path,
+        say: Callable[[str, bool], object],
+        begin: Callable[[Rows], object],
+    ) -> None:
+        self._request, self._folder, self._say, self._begin = request, folder, say, begin
         self.share = Share(False, 1, 1)
         self.seconds = self.peak_mb = 0.0
 
-    def rows(self) -> RowStore:
+    def rows(self) -> Rows:
         """Return the rows of the projections; the folder then holds a `VolumeJob` and its arrays."""
         return self._taken_up() or self._prepared()
 
-    def _taken_up(self) -> RowStore | None:
+    def _taken_up(self) -> Rows | None:
         """Return the rows that a process before has left complete, or None."""
-        if not (self._folder / JOB).exists() or not (self._folder / ROWS).exists():
-            return None
-        if not self._is_trustworthy():
+        if not (self._folder / JOB).exists() or not self._is_trustworthy():
             return None
         job = VolumeJob.load(self._folder)
-        log.info("taken up where it stopped: %s", self._folder)
-        arrays = ScanArrays.load(self._folder)
-        self.share = self._plan(job.layout, len(arrays.angles))
-        return RowStore.open(self._folder / ROWS, job.layout)
+        rows = None
+        if (self._folder / ROWS).exists():
+            rows = RowStore.open(self._folder / ROWS, job.layout)
+        elif (self._folder / IN_PLACE).exists() and not self._request.volume.dask:
+            rows = RowsInPlace.load(self._folder)
+        if rows is not None:
+            log.info("taken up where it stopped: %s", self._folder)
+            angles = len(ScanArrays.load(self._folder).angles)
+            layout = replace(job.layout, columns=job.form.shape[2])
+            self.share = share_memory(layout, angles, self._request.volume, stored=False)
+            self._begin(rows)
+        return rows
 
     def _is_trustworthy(self) -> bool:
         """Whether all that was written is on the disk or in the memory of the kernel: no power cut since."""
         boot = self._folder / _BOOT
         return boot.exists() and boot.read_text() == _boot_id()
 
-    def _prepared(self) -> RowStore:
+    def _prepared(self) -> Rows:
         """Read the scan, and settle everything that is the same for all blocks."""
         if (self._folder / _BOOT).exists() and not self._is_trustworthy():
             self._clear()
@@ -93,14 +111,19 @@ class Preparation:
         fetch = self._request.source.fetch
         documents = fetch(self._request.run_uid)
         request = self._request
-        # what is on its way from the files counts as well
-        in_flight = min(request.files.memory_mb, max(request.volume.memory_mb // 8, 1))
+        # little is on its way from the files at once: memory that is used again and again is the fastest
+        in_flight = min(request.files.memory_mb, max(request.volume.memory_mb // 8, 1), _IN_FLIGHT_MB)
         files = request.files.model_copy(update={"memory_mb": in_flight})
         processes = request.volume.processes
         how = Reading(files, request.corrections, self._rules(), processes, told=self._tell_reading)
-        rows = read_field(documents, fetch, self._make_store, how)
-        if not self.share.in_memory:
-            # only now it can be taken up
+        try:
+            rows = read_field(documents, fetch, self._make_store, replace(how, in_place=self._leave))
+        except MovedError:
+            rows = read_field(documents, fetch, self._make_store, how)
+        # only now it can be taken up
+        if isinstance(rows.store, RowsInPlace):
+            rows.store.save(self._folder)
+        elif not self.share.in_memory:
             (self._folder / _READING).rename(self._folder / ROWS)
         self.seconds, self.peak_mb = time.perf_counter() - began, peak_mb()
         if not self._is_same(rows):
@@ -111,7 +134,7 @@ class Preparation:
     def _clear(self) -> None:
         """Begin anew."""
         for path in self._folder.iterdir():
-            if path.name in (LOCK, ROWS):
+            if path.name in (LOCK, ROWS, IN_PLACE):
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -121,15 +144,32 @@ class Preparation:
     def _tell_reading(self, done: int, total: int) -> None:
         self._say(f"reading the projections: {done} of {total}", False)
 
-    def _plan(self, layout: RowLayout, angles: int) -> Share:
-        return share_memory(layout, angles, self._request.volume)
+    def _leave(self, rows: RowsInPlace) -> bool:
+        """Leave the rows where they are, unless a cluster needs them that may not see those files."""
+        if self._request.volume.dask:
+            return False
+        self.share = share_memory(rows.layout, rows.layout.frames, self._request.volume, stored=False)
+        self._forget_rows()
+        require_room(self._folder, self._request.volume, rows.layout, stored=False)
+        self._begin(rows)
+        return True
 
-    def _make_store(self, layout: RowLayout) -> RowStore:
-        self.share = self._plan(layout, layout.frames)
-        if self.share.in_memory:
-            (self._folder / ROWS).unlink(missing_ok=True)
-            return RowStore.in_memory(layout)
-        return RowStore.create(self._folder / _READING, layout)
+    def _make_store(self, layout: RowLayout) -> Rows:
+        self.share = share_memory(layout, layout.frames, self._request.volume)
+        self._forget_rows()
+        require_room(self._folder, self._request.volume, layout, stored=not self.share.in_memory)
+        store = (
+            RowStore.in_memory(layout)
+            if self.share.in_memory
+            else RowStore.create(self._folder / _READING, layout)
+        )
+        self._begin(store)
+        return store
+
+    def _forget_rows(self) -> None:
+        """Remove the rows of a process before, which cannot be taken up."""
+        for name in (ROWS, IN_PLACE, _READING):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _is_same(self, rows: ScanRows) -> bool:
         """Whether a volume that was begun is of the same projections."""
@@ -175,10 +215,11 @@ class Preparation:
         if widened:  # slices are larger than the projections let expect
             wide = share_memory(replace(layout, columns=columns), len(arrays.angles), request.volume)
             self.share = replace(self.share, processes=wide.processes, threads=wide.threads)
+            require_room(self._folder, request.volume, replace(layout, columns=columns), stored=False)
         # its presence says that all of the above is complete
         job.save(self._folder)
 
-    def _with_range(self, job: VolumeJob, store: RowStore) -> VolumeJob:
+    def _with_range(self, job: VolumeJob, store: Rows) -> VolumeJob:
         """Choose what 0 and 65535 stand for, from a few blocks unless it was given."""
         low_high = self._request.value_range
         if low_high is None:

@@ -23,7 +23,8 @@ from tomolive.live.documents.references import References, brightest
 from tomolive.live.documents.rules import Rules
 from tomolive.live.documents.run import Batch, Note, Scan
 from tomolive.live.documents.scan import ScanReader
-from tomolive.live.volume.rows import RowLayout, RowStore
+from tomolive.live.volume.in_place import RowsInPlace, find_rows
+from tomolive.live.volume.rows import RowLayout, Rows
 from tomolive.recon.binning import binned_shape
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries, flat_field
 from tomolive.recon.pipeline import context_rows, correct_projections, references
@@ -47,13 +48,15 @@ class Reading:
     """Data key; None: the camera that rules or start document name."""
     told: Callable[[int, int], object] = lambda _done, _total: None
     """Called with the projections that are read, and how many there are; may raise to end it."""
+    in_place: Callable[[RowsInPlace], bool] = lambda _: False
+    """Asked whether rows may stay in the files where they are; else they are copied."""
 
 
 @dataclass(eq=False)
 class ScanRows:
     """The projections of a scan, turned by rows."""
 
-    store: RowStore
+    store: Rows
     scan: Scan
     corrected: bool
     """Whether the store holds line integrals; else counts, to be corrected with ``field``."""
@@ -99,7 +102,7 @@ def understand(
 def read_scan(
     documents: Sequence[Document],
     fetch: Fetch,
-    make_store: Callable[[RowLayout], RowStore],
+    make_store: Callable[[RowLayout], Rows],
     how: Reading,
 ) -> ScanRows:
     """Read the run with these documents.
@@ -122,7 +125,7 @@ def read_scan(
     """
     scan = understand(documents, how.rules, how.camera)
     found, notes, counts = read_references(scan, documents, fetch, how)
-    rows = Projections(scan, found, make_store, how, notes)
+    rows = Projections(scan, found, make_store, how, notes, documents)
     take_projections(rows, documents, scan, how)
     return rows.result(darks=counts["dark"], flats=counts["flat"])
 
@@ -241,10 +244,12 @@ class Projections:
         self,
         scan: Scan,
         found: References,
-        make_store: Callable[[RowLayout], RowStore],
+        make_store: Callable[[RowLayout], Rows],
         how: Reading,
         notes: list[str],
+        documents: Sequence[Document] = (),
     ) -> None:
+        self._documents = documents
         self._scan, self._found, self._make_store, self._how = scan, found, make_store, how
         self.notes = notes
         ranges = list(scan.announced)
@@ -254,7 +259,7 @@ class Projections:
         self.done = 0
         self._angles = np.full(self.total, np.nan)
         self._present = np.zeros(self.total, bool)
-        self._store: RowStore | None = None
+        self._store: Rows | None = None
         self._field: AnyField | None = None
         self._brightness = Brightness()
         self._plain_field: FlatField | None = None
@@ -289,7 +294,18 @@ class Projections:
             self._field = references(flats, darks, self._how.corrections, times=times)
         else:
             self._field = references(flats[0], darks, self._how.corrections)
-        self._store = self._make_store(self._layout())
+        layout = self._layout()
+        in_place = None
+        if not self._corrected:
+            in_place = find_rows(self._documents, self._scan, self._how.files, layout, self._numbers)
+        allowed = in_place is not None and self._how.in_place(in_place)
+        self._store = in_place if in_place and allowed else self._make_store(layout)
+
+    @property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers of all projections that were announced."""
+        every = [np.arange(first, last) for first, last in self._scan.announced]
+        return np.concatenate([np.empty(0, np.int64), *every])
 
     def _layout(self) -> RowLayout:
         rows, columns = binned_shape(self._shape, self._how.corrections.binning)
@@ -323,13 +339,12 @@ class Projections:
         self._angles[place : place + len(frames)] = batch.angles
         self._present[place : place + len(frames)] = True
 
-    def _put(self, store: RowStore, place: int, frames: npt.NDArray[np.generic]) -> None:
+    def _put(self, store: Rows, place: int, frames: npt.NDArray[np.generic]) -> None:
         store.write(place, frames)
 
     def result(self, *, darks: int, flats: int) -> ScanRows:
         """Return what has been read."""
-        every = [np.arange(first, last) for first, last in self._scan.announced]
-        numbers = np.concatenate([np.empty(0, np.int64), *every])
+        numbers = self._numbers
         dark = self._brightness.without_beam(self._plain_field, self._how.corrections.least_beam)
         self.notes += without_beam_in_words(dark)
         present = self._present & np.isfinite(self._angles) & ~np.isin(numbers, dark)

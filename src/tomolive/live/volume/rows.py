@@ -5,18 +5,26 @@ costs the whole frame. So frames are read once, and laid down in bands of neighb
 piece. The store is a file, or memory that is used like a file and that child processes inherit.
 """
 
+import ctypes
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import FileAccessError
 
+log = logging.getLogger(__name__)
+
 BAND = 16
 """Rows in a band: as many slices as are reconstructed together."""
+_fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+"""Of Linux; Python has only the one that makes files larger."""
+_PUNCH_HOLE = 0x02 | 0x01
+"""FALLOC_FL_PUNCH_HOLE, which must come with FALLOC_FL_KEEP_SIZE."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,34 @@ class RowLayout:
         return band * self._stride + (frame * (last - first) + row) * self._line
 
 
+class Rows(Protocol):
+    """The rows of a scan, wherever they are."""
+
+    layout: RowLayout
+    descriptor: int
+    """Of memory that processes inherit, or of a file."""
+
+    def write(self, first: int, frames: npt.NDArray[np.generic]) -> None:
+        """Take consecutive frames (n, rows, columns), the first of which has this number."""
+        ...
+
+    def read(self, band: int) -> npt.NDArray[Any]:
+        """Return the rows of a band in all frames, (frames, rows, columns), context included."""
+        ...
+
+    def read_frame(self, frame: int) -> npt.NDArray[Any]:
+        """Return one frame, (rows, columns)."""
+        ...
+
+    def release(self, band: int) -> None:
+        """Let go of what only this band needs; it is not read again."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
 class RowStore:
     """An open store; any number of threads may read and write different places at once.
 
@@ -107,8 +143,8 @@ class RowStore:
 
     @classmethod
     def open(cls, path: Path, layout: RowLayout) -> "RowStore":
-        """Open an existing store for reading."""
-        return cls(os.open(path, os.O_RDONLY), layout)
+        """Open an existing store."""
+        return cls(os.open(path, os.O_RDWR), layout)
 
     def close(self) -> None:
         """Let go of the file or the memory."""
@@ -128,8 +164,14 @@ class RowStore:
         """Return the rows that a band holds in all frames, (frames, rows, columns), context included."""
         first, last = self.layout.stored_rows_of(band)
         out = np.empty((self.layout.frames, last - first, self.layout.columns), np.dtype(self.layout.dtype))
-        _read_all(self.descriptor, out, self.layout.place(band))
+        read_all(self.descriptor, out, self.layout.place(band))
         return out
+
+    def release(self, band: int) -> None:
+        """Give back the room of a band, whose rows are lost; where the file system cannot, it stays taken."""
+        hole = self.layout.place(band), self.layout.nbytes // self.layout.bands
+        if _fallocate is None or _fallocate(self.descriptor, _PUNCH_HOLE, *map(ctypes.c_int64, hole)):
+            log.debug("the room of band %d stays taken: %s", band, os.strerror(ctypes.get_errno()))
 
     def read_frame(self, frame: int) -> npt.NDArray[Any]:
         """Return one frame, (rows, columns)."""
@@ -137,7 +179,7 @@ class RowStore:
         out = np.empty((layout.rows, layout.columns), np.dtype(layout.dtype))
         for band in range(layout.bands):
             (top, bottom), (stored, _) = layout.rows_of(band), layout.stored_rows_of(band)
-            _read_all(self.descriptor, out[top:bottom], layout.place(band, frame, top - stored))
+            read_all(self.descriptor, out[top:bottom], layout.place(band, frame, top - stored))
         return out
 
 
@@ -153,10 +195,17 @@ def write_all(descriptor: int, array: npt.NDArray[np.generic], place: int) -> No
         left, place = left[count:], place + count
 
 
-def _read_all(descriptor: int, array: npt.NDArray[np.generic], place: int) -> None:
+def read_all(descriptor: int, array: npt.NDArray[np.generic], place: int) -> None:
+    """Fill an array with the bytes from this place of a file on.
+
+    Raises
+    ------
+    FileAccessError
+        if the file ends before.
+    """
     left = _bytes_of(array)
     while len(left):
         count = os.preadv(descriptor, [left], place)
         if not count:
-            raise FileAccessError("the rows of the projections are cut off: their file was changed meanwhile")
+            raise FileAccessError("the projections are cut off: a file with their rows was changed meanwhile")
         left, place = left[count:], place + count

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
 from tomolive.live.slices.centring import Centring
-from tomolive.live.volume.rows import BAND, RowLayout, RowStore
+from tomolive.live.volume.rows import BAND, RowLayout, Rows
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries
 from tomolive.recon.pipeline import correct_projections
 
@@ -101,7 +101,7 @@ class StoredProjections:
 
     def __init__(
         self,
-        store: RowStore,
+        store: Rows,
         arrays: ScanArrays,
         corrections: CorrectionSettings,
         *,

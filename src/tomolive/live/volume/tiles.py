@@ -26,14 +26,14 @@ from tomolive.live.volume.reading import (
     take_projections,
     understand,
 )
-from tomolive.live.volume.rows import RowLayout, RowStore
+from tomolive.live.volume.rows import RowLayout, Rows
 from tomolive.recon.pipeline import retrieve_phase
 
 
 def read_field(
     documents: Sequence[Document],
     fetch: Fetch,
-    make_store: Callable[[RowLayout], RowStore],
+    make_store: Callable[[RowLayout], Rows],
     how: Reading,
 ) -> ScanRows:
     """Read a run: one detector, or the field of those of which the start document says where they lie.
@@ -103,7 +103,7 @@ class _TileProjections(Projections):
         weights: npt.NDArray[np.float32],
         scan: Scan,
         found: References,
-        make_store: Callable[[RowLayout], RowStore],
+        make_store: Callable[[RowLayout], Rows],
         how: Reading,
         notes: list[str],
     ) -> None:
@@ -123,7 +123,7 @@ class _TileProjections(Projections):
     def _frames(self, batch: Batch) -> npt.NDArray[np.float32]:
         return self._corrected_frames(batch, self._tile_corrections)
 
-    def _put(self, store: RowStore, place: int, frames: npt.NDArray[np.generic]) -> None:
+    def _put(self, store: Rows, place: int, frames: npt.NDArray[np.generic]) -> None:
         part = np.asarray(frames[:, self._seen], np.float32) * self._share
         for number, frame in enumerate(part, place):
             joined = store.read_frame(number)

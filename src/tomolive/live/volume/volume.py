@@ -21,11 +21,11 @@ from typing import Any
 from tomolive.errors import SettingsError
 from tomolive.live.snapshot import VolumeProgress
 from tomolive.live.volume.job import VolumeJob
-from tomolive.live.volume.memory import resident_mb
+from tomolive.live.volume.memory import BASE_MB, resident_mb
 from tomolive.live.volume.pool import DaskPool, LocalPool, Pool
 from tomolive.live.volume.preparation import ABOUT, LOCK, Preparation
 from tomolive.live.volume.request import VolumeRequest
-from tomolive.live.volume.rows import RowStore
+from tomolive.live.volume.rows import Rows
 from tomolive.recon.filters import check_filter
 
 log = logging.getLogger(__name__)
@@ -126,22 +126,28 @@ class _Making:
         self._told = 0.0
         self._cut = 0
         self._peaks: dict[str, float] = {}
-        self._preparation = Preparation(request, folder, lambda message, new: self._say(message, force=new))
+        self._local: LocalPool | None = None
+        self._preparation = Preparation(
+            request, folder, lambda message, new: self._say(message, force=new), self._start_processes
+        )
 
     def run(self) -> VolumeResult:
         """Do it all."""
-        store = self._preparation.rows()
-        self._seconds["reading"] = self._preparation.seconds
         try:
-            job = VolumeJob.load(self._folder)
-            self._make_blocks(job, store)
+            store = self._preparation.rows()
+            self._seconds["reading"] = self._preparation.seconds
+            try:
+                job = VolumeJob.load(self._folder)
+                self._make_blocks(job, store)
+            finally:
+                store.close()
         finally:
-            store.close()
+            self._end_processes()
         return self._finish(job)
 
     # -- the blocks -----------------------------------------------------------------------------------------
 
-    def _make_blocks(self, job: VolumeJob, store: RowStore) -> None:
+    def _make_blocks(self, job: VolumeJob, store: Rows) -> None:
         with (self._folder / DONE).open("a+b") as done:
             finished = _finished(done, job.layout.bands)
             rest = [band for band in range(job.layout.bands) if band not in finished]
@@ -153,6 +159,7 @@ class _Making:
                 for said in pool.make(rest, self._check):
                     done.write(f"{said['band']}\n".encode())
                     done.flush()
+                    store.release(said["band"])
                     self._count(said)
                     slices += _rows(job, said["band"])
                     rate.add(_rows(job, said["band"]))
@@ -160,12 +167,26 @@ class _Making:
             finally:
                 pool.close()
 
-    def _pool(self, store: RowStore) -> Pool:
+    def _pool(self, store: Rows) -> Pool:
         if self._request.volume.dask:
             return DaskPool(self._request.volume.dask, self._folder)
         share = self._preparation.share
-        rows = store.descriptor if share.in_memory else None
-        return LocalPool(self._folder, rows, share.processes, share.threads)
+        if self._local is None or self._local.share != share:  # slices turned out to be larger
+            self._start_processes(store)
+        assert self._local is not None  # noqa: S101  it was started
+        return self._local
+
+    def _start_processes(self, rows: Rows) -> None:
+        """Start those that will make blocks: they get ready while the scan is read."""
+        self._end_processes()
+        if not self._request.volume.dask:
+            share = self._preparation.share
+            self._local = LocalPool(self._folder, rows.descriptor if share.in_memory else None, share)
+
+    def _end_processes(self) -> None:
+        if self._local is not None:
+            self._local.close()
+            self._local = None
 
     def _count(self, said: dict[str, Any]) -> None:
         for part in ("read", "compute", "write"):
@@ -197,7 +218,8 @@ class _Making:
     def _peak(self) -> float:
         """Return the most memory that was in use: while the scan was read, or while blocks were made."""
         before, now = self._preparation.peak_mb, resident_mb() + sum(self._peaks.values())
-        return self._preparation.share.rows_mb + max(before, now)
+        share = self._preparation.share
+        return share.rows_mb + max(before + share.processes * BASE_MB, now)
 
     # -- words ----------------------------------------------------------------------------------------------
 

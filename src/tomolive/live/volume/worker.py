@@ -12,12 +12,13 @@ import queue
 import sys
 import threading
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tomolive import service
 from tomolive.errors import TomoliveError
-from tomolive.live.volume.job import BlockMaker, VolumeJob
+from tomolive.live.volume.job import BlockMaker, VolumeJob, load_kernels
 from tomolive.live.volume.memory import AT_ONCE
 from tomolive.live.volume.rows import RowStore
 from tomolive.recon.startup import without_extensions
@@ -28,8 +29,6 @@ def main() -> None:
     out = service.take_stdout()
     without_extensions()
     folder, rows, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
-    maker = BlockMaker(folder, store, threads)
     lock = threading.Lock()
     bands: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -40,17 +39,25 @@ def main() -> None:
         except OSError:  # whoever started this was killed
             os._exit(1)
 
+    @cache
+    def maker() -> BlockMaker:
+        store = None if rows == "-" else RowStore(int(rows), VolumeJob.load(folder).layout)
+        return BlockMaker(folder, store, threads)
+
     def work() -> None:
         while True:
             band = bands.get()
             try:
-                tell(**maker.make(band))
+                with lock:  # the first one makes it
+                    made = maker()
+                tell(**made.make(band))
             except TomoliveError as error:
                 tell(band=band, error=str(error))
             except Exception as error:  # noqa: BLE001  whoever started this ends it and says so
                 traceback.print_exc()
                 tell(band=band, error=f"{type(error).__name__}: {error}")
 
+    load_kernels()
     for _ in range(AT_ONCE):
         threading.Thread(target=work, daemon=True).start()
     for line in sys.stdin:
