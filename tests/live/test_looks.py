@@ -20,6 +20,7 @@ CENTER = 21.5
 def page(tmp_path, scan_of, monkeypatch):
     """A live reconstruction of items, and the hands of someone at the page."""
     monkeypatch.setattr("tomolive.live.publication.PICTURE_PERIOD_S", 0.0)
+    monkeypatch.setattr("tomolive.live.publication._CALM_S", 0.0)
     monkeypatch.setattr("tomolive.live.results.writing.QUIET_S", 0.0)
 
     class Page:

@@ -7,6 +7,7 @@ import pytest
 
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls
+from tomolive.live.looks import Looks
 from tomolive.live.publication import Publication, Strip
 from tomolive.live.snapshot import SnapshotStore, Status
 from tomolive.live.worker import LiveReconstruction
@@ -45,3 +46,26 @@ def test_a_picture_learns_that_its_centre_was_found_again():
         publication.publish(Status(run_uid=run, center=center, center_source=source))
         told.append(store.latest.pictures["candidates"].of.center_source)
     assert told == ["refined"] * 3
+
+
+def test_tilted_planes_wait_until_the_centre_stays(monkeypatch):
+    """While someone slides the centre only the slices follow; the tilted plane is drawn when he is done."""
+    drawn = []
+    scan = SimpleNamespace(run_uid="a", scan_id=1, sample="", plan="", planned=9, missing=(), pixel_size_um=1)
+    tomogram = SimpleNamespace(
+        scan=scan, received=9, without_beam=(), coverage=180.0, coverage_wanted=180.0, center=7.5,
+        center_source="given", filter="ramp", corrections=CorrectionSettings(), units="1/cm",
+        volume_shape=(4, 8, 8), positions={"xy": 2, "xz": 4, "yz": 4}, grows=lambda _: False,
+        look=lambda _: None, keep_sinograms=lambda _: None, projection=lambda: None,
+        picture=lambda place: drawn.append(place[0]) or np.zeros((2, 2), np.float32),
+    )  # fmt: skip
+    looks, publication = Looks(), Publication(SnapshotStore())
+    looks.update(["oblique@30,0,0"], tomogram.volume_shape)
+    for calm_s, center, expected in [(1000, 7.5, 3), (1000, 7.6, 3), (0, 7.7, 4)]:
+        monkeypatch.setattr("tomolive.live.publication._CALM_S", calm_s)
+        tomogram.center, publication.redraw = center, True
+        drawn.clear()
+        publication.draw(tomogram, looks)
+        assert (len(drawn), "oblique" in drawn) == (expected, expected == 4)
+        publication.publish(Status())
+        assert not publication.is_due

@@ -15,6 +15,8 @@ from tomolive.live.tomogram import SLICES
 PICTURE_PERIOD_S = 0.06
 _MOST_OF_THE_TIME = 2
 """Between pictures lies at least this many times what the last ones took, so that projections come first."""
+_CALM_S = 0.2
+"""So long after a change, say of the centre, tilted planes wait for the next, which nothing must delay."""
 _ON_DEMAND_S = 2.0
 _ON_DEMAND_SHARE = 10
 """A plane that does not grow is drawn again after so many times what that took."""
@@ -62,14 +64,17 @@ class Publication:
         self._on_demand: dict[str, _Anew] = {}
         """Planes that do not grow."""
         self._behind: frozenset[str] = frozenset()
-        """Pictures that are older than the others: they are drawn as soon as those are shown."""
+        """Pictures that are older than the others: they are drawn when those are shown and it is calm."""
+        self._made_with: object = None
+        """Run, centre, filter and corrections of the last pictures."""
+        self._calm_from = 0.0
 
     @property
     def is_due(self) -> bool:
         """Whether there is something new and it is time to show it."""
         now = time.monotonic()
         return (
-            bool(self._behind)
+            (bool(self._behind) and now >= self._calm_from)
             or (self.redraw and now >= self._pictures_due)
             or (self.retell and now >= self._status_due)
             or (now >= self._pictures_due and self._next_on_demand() is not None)
@@ -83,11 +88,15 @@ class Publication:
         """Make new pictures of what is looked at, and of the slices of the results; `publish` shows them.
 
         If the slices have not changed, only those are made that are not there. If they were drawn anew, with
-        another centre say, tilted planes are left for the next time: slices are not kept waiting for them.
+        another centre say, tilted planes are left for when it stays as it is: slices do not wait for them.
         """
         began = time.monotonic()
         volume, of = tomogram.volume_shape, _subject(tomogram)
         changed, behind = self.redraw, self._behind
+        made_with = (of.run_uid, of.center, of.filter, of.corrections)
+        if made_with != self._made_with:
+            self._made_with, self._calm_from = made_with, began + _CALM_S
+        calm = began >= self._calm_from
         same = {key: picture for key, picture in self._pictures.items() if picture.of.run_uid == of.run_uid}
         self._drawings += changed
         self._pictures = {}
@@ -103,7 +112,9 @@ class Publication:
         self._behind = frozenset(
             key
             for key, place in growing.items()
-            if place[0] not in SLICES and changed and key not in behind and not tomogram.grows(place)
+            if place[0] not in SLICES
+            and not tomogram.grows(place)
+            and (not calm if key in behind else changed)
         )
         self._pictures |= {key: same[key] for key in self._behind & same.keys()}
         growing = {key: place for key, place in growing.items() if key not in self._behind}
