@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import zarr
 
+from tomolive import __version__
+from tomolive.catalog.export import export
 from tomolive.config import FilesSettings, VolumeSettings
 from tomolive.errors import SettingsError
+from tomolive.files.locate import Locator
 from tomolive.live.volume.documents import DocumentSource
 from tomolive.live.volume.request import VolumeRequest
 from tomolive.live.volume.runner import VolumeRunner
+from tomolive.stream.recorded import read_documents
 
 LONG = 120
 
@@ -33,7 +37,7 @@ def values(path: Path) -> np.ndarray:
 
 
 def test_command_makes_a_volume_and_repeats_it(recorded_scan, tmp_path):
-    """From a recording, with options; --like gives the same numbers from the uid of the result alone."""
+    """With options; --like gives the same numbers from the uid of the result alone, also from an export."""
     scan = recorded_scan(rows=20)
     where = ["--documents", scan.jsonl, "--root", scan.folder, "--processes", 1]
     options = ["--center", scan.center, "--rings", "sorting", "--zingers", "--filter", "hann"]
@@ -47,12 +51,18 @@ def test_command_makes_a_volume_and_repeats_it(recorded_scan, tmp_path):
     again = reconstruct("--like", told["result_uid"], *where, "--out", tmp_path / "out")
     assert again.returncode == 0, again.stderr
     assert Path(again.stdout.splitlines()[0]) == path, "the same parameters name the same volume"
-    start = path.with_name(path.name + ".jsonl").rename(tmp_path / "result.jsonl")
-    both = tmp_path / "both.jsonl"
-    both.write_text(scan.jsonl.read_text() + start.read_text())
-    where[1] = both
-    elsewhere = reconstruct("--like", told["result_uid"], *where, "--out", tmp_path / "elsewhere")
+    result = path.with_name(path.name + ".jsonl")
+    result.write_text(result.read_text().replace(f'"tomolive": "{__version__}"', '"tomolive": "0.0.1"', 1))
+    runs = {
+        uid: list(read_documents(file))
+        for uid, file in ((scan.uid, scan.jsonl), (told["result_uid"], result))
+    }
+    export(runs, tmp_path / "home", Locator({}, [scan.folder]))
+    scan.file.unlink()
+    home = ["--documents", tmp_path / "home", "--processes", 1, "--out", tmp_path / "elsewhere"]
+    elsewhere = reconstruct("--like", told["result_uid"][:8], *home)
     assert elsewhere.returncode == 0, elsewhere.stderr
+    assert f"(that of result {told['result_uid'][:8]}, made by tomolive 0.0.1)" in elsewhere.stdout
     np.testing.assert_array_equal(values(Path(elsewhere.stdout.splitlines()[0])), values(path))
 
 

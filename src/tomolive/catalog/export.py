@@ -151,6 +151,17 @@ def documents_of(folder: Path, uid: str) -> Path:
     return folder / "documents" / f"{_safe(uid)}.jsonl"
 
 
+def mounts_of(folder: Path) -> dict[str, str]:
+    """Return where the files of an export are: path prefix in documents -> path prefix on this machine."""
+    return {"/": str(folder.resolve() / "files")}
+
+
+def linked_folders(folder: Path) -> list[Path]:
+    """Return the folders to which the links of an export lead; whoever made it wanted them read."""
+    links = (path for path in (folder / "files").rglob("*") if path.is_symlink())
+    return sorted({path.resolve().parent for path in links})
+
+
 @contextlib.contextmanager
 def _begun(folder: Path) -> Iterator[None]:
     """Make the folder, or take over that of an export that was killed; one that fails leaves nothing."""

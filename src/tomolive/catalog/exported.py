@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomolive.catalog.archive import Archive
-from tomolive.catalog.export import documents_of, read_export
+from tomolive.catalog.export import documents_of, linked_folders, mounts_of, read_export
 from tomolive.catalog.hub_runs import from_hub, hub_has
 from tomolive.catalog.writer import MARK
 from tomolive.errors import AddressError, SettingsError
@@ -53,16 +53,11 @@ def _catalog_of(folder: Path) -> Any:
     place = Path(tempfile.mkdtemp(prefix="tomolive-export-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     # At the end of the process the server is stopped first: what was registered last.
-    server = CatalogServer(place, [folder, *_linked_folders(folder)], port=0).start()
+    server = CatalogServer(place, [folder, *linked_folders(folder)], port=0).start()
     client = from_uri(server.uri)
     for _ in import_to_catalog(folder, client):
         pass
     return client
-
-
-def mounts_of(folder: Path) -> dict[str, str]:
-    """Return where the files of an export are: path prefix in documents -> path prefix on this machine."""
-    return {"/": str(folder.resolve() / "files")}
 
 
 def import_to_catalog(folder: Path, client: Any) -> Iterator[tuple[str, str]]:
@@ -132,9 +127,3 @@ def import_to_hub(folder: Path, address: str, *, patience: float = 60.0) -> Iter
                 yield uid, "imported"
         finally:
             publisher.close(0)
-
-
-def _linked_folders(folder: Path) -> list[Path]:
-    """Return the folders to which the links of an export lead; whoever made it wanted them read."""
-    links = (path for path in (folder / "files").rglob("*") if path.is_symlink())
-    return sorted({path.resolve().parent for path in links})

@@ -20,8 +20,9 @@ from tomolive.errors import SettingsError
 @click.argument("run", default="")
 @click.option("--catalog", "catalog", metavar="URI", help="Find the run in this Tiled catalog.")
 @click.option("--hub", "hub", metavar="ADDRESS", help="Find the run at this hub, and send the result there.")
-@click.option("--documents", type=click.Path(path_type=Path, dir_okay=False),
-              help="Find the run in this file of JSON lines.")  # fmt: skip
+@click.option("--documents", type=click.Path(path_type=Path),
+              help="Find the run in this file of JSON lines, or in this folder that `tomolive export` has "
+              "made, with its files.")  # fmt: skip
 @click.option("--mount", "mounts", multiple=True, metavar="/there=/here",
               help="Files under /there in documents are under /here on this machine (repeat).")  # fmt: skip
 @click.option("--root", "roots", multiple=True, type=click.Path(path_type=Path),
@@ -154,6 +155,12 @@ def _files(settings: Settings, options: dict[str, Any]) -> Any:
         given["mounts"] = parse_mounts(options["mounts"])
     if options["roots"]:
         given["roots"] = tuple(str(root.expanduser().absolute()) for root in options["roots"])
+    home = options["documents"]
+    if home and home.is_dir() and not given:
+        from tomolive.catalog.export import linked_folders, mounts_of
+
+        mounts = mounts_of(home)
+        given = {"mounts": mounts, "roots": (*mounts.values(), *map(str, linked_folders(home)))}
     files = settings.files.model_copy(update=given)
     if not files.mounts and not files.roots:
         raise SettingsError(

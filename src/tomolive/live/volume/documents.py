@@ -1,11 +1,14 @@
-"""Where the documents of a finished run are found: recorded as JSON lines, at a hub, or in a catalog."""
+"""Where the documents of a finished run are found: recorded, or in an export; at a hub; in a catalog."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tomolive.catalog.export import documents_of, read_export
 from tomolive.catalog.hub_runs import RunPicker, read_journal
 from tomolive.errors import ScanError, SettingsError
+from tomolive.stream.derived import is_result
+from tomolive.stream.recorded import read_documents
 
 Document = tuple[str, dict[str, Any]]
 
@@ -19,7 +22,7 @@ class DocumentSource:
     catalog: str | None = None
     """URI of a Tiled catalog."""
     file: str | None = None
-    """JSON lines, of one run or several."""
+    """JSON lines, of one run or several, or a folder that is an export."""
 
     def fetch(self, run_uid: str) -> list[Document]:
         """Return the documents of a run, from its start to its stop document.
@@ -40,13 +43,14 @@ class DocumentSource:
         raise SettingsError("say where the documents of the run are: a hub, a catalog or a file")
 
     def find(self, beginning: str) -> str:
-        """Return the uid of the run whose uid begins like this; of the newest run for an empty text.
+        """Return the uid of the run whose uid begins like this; for none, of the newest that is no result.
 
         A hub finds whole uids only.
         """
         if self.file:
-            starts = [doc["uid"] for name, doc in _recorded(Path(self.file)) if name == "start"]
-            found = [uid for uid in starts if uid.startswith(beginning)]
+            starts = [doc for name, doc in _recorded(Path(self.file)) if name == "start"]
+            runs = starts if beginning else [doc for doc in starts if not is_result(doc)]
+            found = [doc["uid"] for doc in runs if doc["uid"].startswith(beginning)]
             if not found:
                 raise ScanError(f"{self.file} has no run {beginning!r}")
             return found[-1]
@@ -62,9 +66,8 @@ class DocumentSource:
 
 
 def _recorded(path: Path) -> list[Document]:
-    from tomolive.live.documents.explain import read_documents
-
-    return list(read_documents(path))
+    files = [documents_of(path, uid) for uid in read_export(path)] if path.is_dir() else [path]
+    return [document for file in files for document in read_documents(file)]
 
 
 def _whole(picker: RunPicker, where: str) -> list[Document]:
@@ -86,13 +89,13 @@ def _from_file(path: Path, run_uid: str) -> list[Document]:
 
 def _from_catalog(uri: str, run_uid: str) -> list[Document]:
     from tomolive.catalog.open import open_run, tiled_errors
-    from tomolive.catalog.run_documents import documents_of
+    from tomolive.catalog.run_documents import documents_of as documents_in_catalog
 
     run = open_run(uri, run_uid)
     try:
         with tiled_errors(uri):
             picker = RunPicker(run_uid)
-            for name, doc in documents_of(run):
+            for name, doc in documents_in_catalog(run):
                 picker(name, doc)
     finally:
         run.context.close()

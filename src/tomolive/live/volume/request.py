@@ -103,11 +103,13 @@ class VolumeRequest:
             value_range = found.get("value_range")
             chosen = {key: found[key] for key in ("format", "dtype") if key in found}
             volume = VolumeSettings.model_validate(self.volume.model_dump() | chosen)
+            made_by = told.get("software", {}).get("tomolive", "an unknown version")
+            by_another = "" if made_by == __version__ else f", made by tomolive {made_by}"
             return replace(
                 self,
                 run_uid=told["raw_run"],
                 center=float(found["center"]),
-                center_source=f"that of result {uid[:8]}",
+                center_source=f"that of result {uid[:8]}{by_another}",
                 filter=found["filter"],
                 corrections=CorrectionSettings.model_validate(found["corrections"] or {}),
                 volume=volume,
