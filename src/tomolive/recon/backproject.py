@@ -23,7 +23,7 @@ from numba import njit
 
 from tomolive.recon.filters import GUARDS
 from tomolive.recon.memory import aligned_empty, aligned_floats
-from tomolive.recon.vectors import FRACTION, WIDTH, advance, interpolate, load, places, prefetch, store
+from tomolive.recon.vectors import FRACTION, WIDTH, advance, interpolate, load, places, store
 
 _FLOAT = np.float32
 _TILE = 32
@@ -32,8 +32,8 @@ _MARGIN = 2 * WIDTH
 _GROUP = 4
 """Projections that are added to a vector of pixels before the next vector."""
 _LINES = 32
-_AHEAD = 4
-"""Columns from those that are used to those that are fetched from memory meanwhile."""
+_STREAMS = 8
+"""Projections that are read beside each other; of more, processors do not fetch ahead what comes next."""
 
 
 def guarded(rows: npt.NDArray[np.float32], weights: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -168,8 +168,6 @@ class UprightLine(NamedTuple):
 
     weights: npt.NDArray[np.float32]
     """What each projection weighs, (n,)."""
-    ahead: npt.NDArray[np.intp]
-    """Columns from those that a pixel reads to those that one some pixels further on will read, (n,)."""
     places: npt.NDArray[np.int32]
     """Guarded columns, counted on through all projections, (columns, n)."""
     above: npt.NDArray[np.float32]
@@ -205,7 +203,6 @@ def upright_line(
     starts = center + 1 - middle * steps + (position - middle) * across(angles)
     line = UprightLine(
         weights.astype(np.float32),
-        np.where(steps > 0, _AHEAD, -_AHEAD).astype(np.intp),
         np.empty((columns, len(angles)), np.int32),
         np.empty((columns, len(angles)), np.float32),
     )
@@ -224,7 +221,7 @@ def _find_places(starts, steps, width, line):
             line.above[k, a] = np.float32(position - i) * line.weights[a]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def add_to_line(turned, line, image):
     """Add to ``image[k, z]`` the sum over a of what projection a holds at the place of pixel k, in row z.
 
@@ -232,38 +229,39 @@ def add_to_line(turned, line, image):
     `UprightLine`; ``image`` float32 (columns, rows): for planes along the rotation axis x or y first, z last.
     """
     count, _, rows = turned.shape
-    values = turned.reshape(-1)
+    values, pixels = turned.reshape(-1), image.reshape(-1)
     pairs, whole = rows - rows % (2 * WIDTH), rows - rows % WIDTH
-    for k in range(image.shape[0]):
-        pixels = image[k]
+    for first in range(0, count, _STREAMS):
+        last = min(first + _STREAMS, count)
         for z in range(0, pairs, 2 * WIDTH):
-            total, further = load(pixels, z), load(pixels, z + WIDTH)
-            for a in range(count):
-                place = np.int64(line.places[k, a]) * rows + z
-                above = line.above[k, a]
-                below = line.weights[a] - above
-                total += below * load(values, place)
-                further += below * load(values, place + WIDTH)
-                total += above * load(values, place + rows)
-                further += above * load(values, place + rows + WIDTH)
-                # projections of a whole scan come from memory, too many at once for it to see a pattern
-                prefetch(values, place + line.ahead[a] * rows)
-                prefetch(values, place + line.ahead[a] * rows + WIDTH)
-            store(pixels, z, total)
-            store(pixels, z + WIDTH, further)
+            for k in range(image.shape[0]):
+                pixel = k * rows + z
+                total, further = load(pixels, pixel), load(pixels, pixel + WIDTH)
+                for a in range(first, last):
+                    place = np.int64(line.places[k, a]) * rows + z
+                    above = line.above[k, a]
+                    below = line.weights[a] - above
+                    total += below * load(values, place)
+                    further += below * load(values, place + WIDTH)
+                    total += above * load(values, place + rows)
+                    further += above * load(values, place + rows + WIDTH)
+                store(pixels, pixel, total)
+                store(pixels, pixel + WIDTH, further)
         for z in range(pairs, whole, WIDTH):
-            total = load(pixels, z)
-            for a in range(count):
-                place = np.int64(line.places[k, a]) * rows + z
-                above = line.above[k, a]
-                total += (line.weights[a] - above) * load(values, place)
-                total += above * load(values, place + rows)
-            store(pixels, z, total)
+            for k in range(image.shape[0]):
+                total = load(pixels, k * rows + z)
+                for a in range(first, last):
+                    place = np.int64(line.places[k, a]) * rows + z
+                    above = line.above[k, a]
+                    total += (line.weights[a] - above) * load(values, place)
+                    total += above * load(values, place + rows)
+                store(pixels, k * rows + z, total)
         for z in range(whole, rows):
-            for a in range(count):
-                place = np.int64(line.places[k, a]) * rows + z
-                above = line.above[k, a]
-                pixels[z] += (line.weights[a] - above) * values[place] + above * values[place + rows]
+            for k in range(image.shape[0]):
+                for a in range(first, last):
+                    place = np.int64(line.places[k, a]) * rows + z
+                    above = line.above[k, a]
+                    image[k, z] += (line.weights[a] - above) * values[place] + above * values[place + rows]
 
 
 @njit(nogil=True, cache=True)

@@ -83,11 +83,11 @@ def filter_bands(
 @njit(nogil=True, cache=True)
 def _filter_rows(rows, kernel, edges, out):
     count, columns = rows.shape
-    lines, filtered = scratch(columns, kernel)
+    lines, half, filtered = scratch(columns, kernel)
     for first in range(0, count, WIDTH):
         last = min(first + WIDTH, count)
         to_lanes(rows[first:last], kernel.near.size, edges, lines)
-        convolve(lines, kernel, filtered)
+        convolve(lines, kernel, half, filtered, 0, WIDTH)
         whole = columns - columns % WIDTH if last - first == WIDTH else 0
         flat = out[first:last].reshape(-1)
         for column in range(0, whole, WIDTH):
@@ -100,43 +100,37 @@ def _filter_rows(rows, kernel, edges, out):
 @njit(nogil=True, cache=True)
 def _filter_bands(rows, kernel, edges, out):
     count, height, columns = rows.shape
-    lines, filtered = scratch(columns, kernel)
+    work = scratch(columns, kernel)
     for number in range(count):
-        clear_guards(out[number])
         for first in range(0, height, WIDTH):
             last = min(first + WIDTH, height)
-            to_lanes(rows[number, first:last], kernel.near.size, edges, lines)
-            convolve(lines, kernel, filtered)
-            from_lanes(filtered, first, last, out[number])
+            to_lanes(rows[number, first:last], kernel.near.size, edges, work[0])
+            filter_lanes(work, kernel, first, last, out[number])
 
 
 @njit(nogil=True, cache=True)
 def scratch(columns, kernel):
-    """Return the arrays that `convolve` works with."""
+    """Return the lines that `to_lanes` writes and `convolve` reads, and two arrays for what comes of them."""
     padded = padded_length(columns)
     lines = aligned_floats((padded + 2 * kernel.near.size) * WIDTH)
-    return lines, aligned_floats(padded * WIDTH)
+    return lines, aligned_floats(padded * WIDTH), aligned_floats(padded * WIDTH)
 
 
 @njit(nogil=True, cache=True)
-def clear_guards(projection):
-    """Write the zeros that `GUARDS` tells of to (columns + guards, rows)."""
-    projection[0] = 0
-    projection[-2:] = 0
-
-
-@njit(nogil=True, cache=True)
-def from_lanes(filtered, first, last, projection):
-    """Write columns of WIDTH numbers to the rows from first to last of (columns + guards, rows)."""
+def filter_lanes(work, kernel, first, last, projection):
+    """Filter the lines of a `scratch`, into the rows from first to last of (columns + guards, rows)."""
+    lines, half, filtered = work
     width, height = projection.shape
-    flat = projection.reshape(-1)
-    for column in range(width - GUARDS):
-        place = (1 + column) * height + first
-        if last - first == WIDTH:
-            store(flat, place, load(filtered, column * WIDTH))
-        else:
+    if last - first == WIDTH:
+        convolve(lines, kernel, half, projection.reshape(-1), height + first, height)
+    else:  # there are no rows for the other lanes
+        convolve(lines, kernel, half, filtered, 0, WIDTH)
+        for column in range(width - GUARDS):
             for row in range(last - first):
-                flat[place + row] = filtered[column * WIDTH + row]
+                projection[1 + column, first + row] = filtered[column * WIDTH + row]
+    # a column that was filled up lies there, too
+    projection[0, first:last] = 0
+    projection[-2:, first:last] = 0
 
 
 @njit(nogil=True, cache=True)

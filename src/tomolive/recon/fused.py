@@ -13,14 +13,13 @@ from tomolive.recon.filters import (
     GUARDS,
     Floats,
     check_padding,
-    clear_guards,
-    from_lanes,
+    filter_lanes,
     scratch,
     to_lanes,
 )
 from tomolive.recon.flat_field import FlatField
 from tomolive.recon.memory import aligned_empty, aligned_floats
-from tomolive.recon.recursion import convolve, recursion
+from tomolive.recon.recursion import recursion
 from tomolive.recon.vectors import WIDTH
 
 
@@ -64,13 +63,11 @@ def correct_and_filter(
 def _correct_and_filter(counts, dark, gain, half, first, last, kernel, edges, out):
     columns = counts.shape[2]
     corrected = aligned_floats(WIDTH * columns).reshape(WIDTH, columns)
-    lines, filtered = scratch(columns, kernel)
+    work = scratch(columns, kernel)
     for number in range(counts.shape[0]):
-        clear_guards(out[number])
         for top in range(first, last, WIDTH):
             bottom = min(top + WIDTH, last)
             for row in range(top, bottom):
                 correct_row(counts[number, row], dark[row], gain[row], half, corrected[row - top])
-            to_lanes(corrected[: bottom - top], kernel.near.size, edges, lines)
-            convolve(lines, kernel, filtered)
-            from_lanes(filtered, top - first, bottom - first, out[number])
+            to_lanes(corrected[: bottom - top], kernel.near.size, edges, work[0])
+            filter_lanes(work, kernel, top - first, bottom - first, out[number])

@@ -310,24 +310,6 @@ def _add_up(typing_context, value, state, factors):  # noqa: ARG001
     return vector(vector, state, factors), generate
 
 
-@intrinsic
-def _prefetch(typing_context, array, index):  # noqa: ARG001
-    """Have the cache line of ``array[index]`` fetched, which may lie outside of the array."""
-
-    def generate(context, builder, signature, arguments):
-        data = builder.gep(
-            context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]]
-        )
-        place = builder.bitcast(data, ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
-        function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        # to be read, soon and often, as data
-        builder.call(function, [place, _INT32(0), _INT32(3), _INT32(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
 # as kernels call them: without the context that the compiler passes
 load: Callable[..., Any] = _load
 store: Callable[..., Any] = _store
@@ -337,6 +319,5 @@ interpolate: Callable[..., Any] = _interpolate
 multiples: Callable[..., Any] = _multiples
 decayed: Callable[..., Any] = _decayed
 add_up: Callable[..., Any] = _add_up
-prefetch: Callable[..., Any] = _prefetch
 splat: Callable[..., Any] = _splat
 transpose: Callable[..., Any] = _transpose

@@ -4,8 +4,7 @@ Detector rows are independent of each other in planes along the axis, and lines 
 share the work without sharing a pixel, and the result does not depend on their number.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,28 +133,28 @@ class PlaneSet:
             for p in parts
         ]
 
-        def use(some: tuple[int, int]) -> None:
-            for number, part in enumerate(parts):
-                for band in wanted[slice(*some)]:
-                    filtered = part.bands[band]
-                    for place, line in zip(upright, lines[number], strict=True):
-                        add_to_line(filtered, line, self._images[place][band])
-                    for place, picked in rows.items():
-                        if _band_of(place)[0] == band:
-                            picked[number] = pick_row(filtered, _band_of(place)[1])
+        def use(number: int, band: int) -> None:
+            filtered = parts[number].bands[band]
+            for place, line in zip(upright, lines[number], strict=True):
+                add_to_line(filtered, line, self._images[place][band])
+            for place, picked in rows.items():
+                if _band_of(place)[0] == band:
+                    picked[number] = pick_row(filtered, _band_of(place)[1])
 
-        run(use, blocks(len(wanted), -(-len(wanted) // (_SHARES * self._threads)) or 1), self._threads)
+        def use_some(some: tuple[int, int]) -> None:
+            # One that is not kept is gone before the next is made, which finds its memory in the cache.
+            for number in range(len(parts)):
+                for band in wanted[slice(*some)]:
+                    use(number, band)
+
+        run(use_some, blocks(len(wanted), -(-len(wanted) // (_SHARES * self._threads)) or 1), self._threads)
         angles = np.concatenate([part.angles for part in parts])
         weights = np.concatenate([part.weights for part in parts])
-        work = [
-            each
-            for place, picked in rows.items()
-            for each in self._across(place, np.concatenate(picked), angles, weights, center)
-        ]
+        for place, picked in rows.items():
+            self.add_rows(place, np.concatenate(picked), angles, weights, center)
         for place in places:
             if place[0] == "oblique":
-                work += self._tilted(place, parts, center)
-        run(_call, work, self._threads)
+                self._add_tilted(place, parts, center)
 
     def add_rows(
         self,
@@ -166,7 +165,14 @@ class PlaneSet:
         center: float,
     ) -> None:
         """Add guarded rows (n, columns + 3) to a plane across the axis."""
-        run(_call, self._across(place, rows, angles, weights, center), self._threads)
+        (image,) = self._images[place]
+        rows = rows * weights[:, np.newaxis].astype(np.float32)
+
+        def add(lines: tuple[int, int]) -> None:
+            first, last = lines
+            add_to_slice(rows, angles, center, image[first:last], first)
+
+        run(add, self._lines, self._threads)
 
     def picture(self, place: Place, factor: float) -> Pixels:
         """Return a copy of a plane, times ``factor``: xy (y, x), xz (z, x), yz (z, y), others as they are."""
@@ -175,23 +181,12 @@ class PlaneSet:
             return np.ascontiguousarray(np.concatenate(images, axis=1).T) * scale
         return images[0] * scale
 
-    def _across(
-        self,
-        place: Place,
-        rows: Pixels,
-        angles: npt.NDArray[np.float64],
-        weights: npt.NDArray[np.float64],
-        center: float,
-    ) -> list[Callable[[], None]]:
-        (image,) = self._images[place]
-        rows = rows * weights[:, np.newaxis].astype(np.float32)
-        return [partial(add_to_slice, rows, angles, center, image[a:b], a) for a, b in self._lines]
-
-    def _tilted(self, place: Place, parts: Sequence[Filtered], center: float) -> list[Callable[[], None]]:
+    def _add_tilted(self, place: Place, parts: Sequence[Filtered], center: float) -> None:
         (image,) = self._images[place]
         origin, down, right = oblique_plane(*place[1], rows=self._all_rows, columns=self.columns)
 
-        def add(first: int, last: int) -> None:
+        def add(lines: tuple[int, int]) -> None:
+            first, last = lines
             for filtered, angles, weights in parts:
                 for (row, _), band in zip(self._bands, filtered, strict=True):
                     add_to_tilted(
@@ -199,13 +194,9 @@ class PlaneSet:
                         image[first:last], first,
                     )  # fmt: skip
 
-        return [partial(add, a, b) for a, b in self._lines]
+        run(add, self._lines, self._threads)
 
 
 def _band_of(place: Place) -> tuple[int, int]:
     """Return the band, and the row of it, that a plane across the axis is made of."""
     return divmod(int(place[1][0]), BAND)
-
-
-def _call(piece: Callable[[], None]) -> None:
-    piece()
