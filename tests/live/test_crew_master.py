@@ -27,10 +27,10 @@ from tomolive.live.crew.share import Work, advance
 from tomolive.live.crew.team import Team, taken
 from tomolive.live.documents.fields import check_corrections, fields_of
 from tomolive.live.documents.scan import ScanReader
-from tomolive.live.orders import Orders as VolumeOrders
 from tomolive.live.snapshot import SnapshotStore
 from tomolive.live.volume.documents import DocumentSource
 from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume_orders import VolumeOrders
 
 SHAPE = (16, 20)
 PAGANIN = {"energy_kev": 25, "distance_m": 0.1, "pixel_size_um": 1, "delta_beta": 100}

@@ -261,7 +261,7 @@ def test_wishes_are_granted_while_the_centre_is_refined(page, scan_of, monkeypat
     scan = scan_of.Scan(projections=61)
     live = page(LiveSettings())
     go_on = threading.Event()
-    slow = live.worker._estimates._beside._pool.submit(go_on.wait, 60)
+    slow = live.worker._estimates._questions._pool.submit(go_on.wait, 60)
     seen = []
 
     def look():

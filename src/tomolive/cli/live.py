@@ -17,7 +17,7 @@ from tomolive.config import FilesSettings, Settings
 from tomolive.errors import AddressError, SettingsError
 
 if TYPE_CHECKING:
-    from tomolive.live.orders import Orders
+    from tomolive.live.volume_orders import VolumeOrders
     from tomolive.stream.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -229,12 +229,12 @@ def _settings(
     )
 
 
-def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "Orders | None":
+def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "VolumeOrders | None":
     """Return what makes full volumes; None for documents that cannot be fetched a second time."""
-    from tomolive.live.orders import Orders
     from tomolive.live.volume.documents import DocumentSource
     from tomolive.live.volume.request import VolumeRequest
     from tomolive.live.volume.runner import VolumeRunner
+    from tomolive.live.volume_orders import VolumeOrders
 
     hub = settings.hub.native
     if hub.startswith("stock:"):
@@ -250,7 +250,7 @@ def _orders(settings: Settings, rule_files: tuple[Path, ...]) -> "Orders | None"
             publish=hub,
         )
 
-    return Orders(VolumeRunner(), request, settings.volume)
+    return VolumeOrders(VolumeRunner(), request, settings.volume)
 
 
 def _publisher(settings: Settings, results: Path) -> "Publisher | None":

@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 
 from tomolive.live.analysis.findings import ScanAnalyses
 from tomolive.live.estimates import Estimates
-from tomolive.live.followed import Followed
-from tomolive.live.orders import Orders
+from tomolive.live.followed import Followed, Watched
 from tomolive.live.publication import Publication
 from tomolive.live.results.writing import Results
-from tomolive.live.status import Watched
+from tomolive.live.volume_orders import VolumeOrders
 
 _PAUSE_S = 0.05
 
@@ -35,7 +34,7 @@ class Endings:
         estimates: Estimates,
         analyses: ScanAnalyses,
         results: Results,
-        orders: Orders | None,
+        orders: VolumeOrders | None,
         awaits_references: Callable[[Watched], bool],
         may_fail: Callable[[Watched], AbstractContextManager[None]],
         show: Callable[[Watched], None],

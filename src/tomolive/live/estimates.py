@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tomolive.live.beside import Beside
 from tomolive.live.candidates import strip_of
 from tomolive.live.controls import Wish
+from tomolive.live.followed import Watched
 from tomolive.live.publication import Publication, Strip
+from tomolive.live.questions import Questions
 from tomolive.live.slices.centring import Found
-from tomolive.live.status import Watched
 from tomolive.live.trends import SliceNumbers
 
 _EARLY_EVERY_DEG = 30.0
@@ -31,15 +31,15 @@ class Estimates:
         self, publication: Publication, may_fail: Callable[[Watched], AbstractContextManager[None]]
     ) -> None:
         self._publication, self._may_fail = publication, may_fail
-        self._beside = Beside()
+        self._questions = Questions()
 
     def poll(self) -> bool:
         """Take the answers that are there; return whether there were any."""
-        return self._beside.poll()
+        return self._questions.poll()
 
     def close(self) -> None:
         """Forget all questions."""
-        self._beside.close()
+        self._questions.close()
 
     def refine(self, watched: Watched, refined: Callable[[bool], None]) -> bool:
         """Have the centre of a scan refined with all that came; return whether that can be done.
@@ -59,12 +59,12 @@ class Estimates:
             self._publication.retell = True
             refined(moved)
 
-        self._beside.ask(_CENTRE, watched, question, answered)
+        self._questions.ask(_CENTRE, watched, question, answered)
         return True
 
     def wait_for_centre(self, watched: Watched) -> None:
         """Wait until the centre of a scan is refined."""
-        self._beside.wait(_CENTRE, watched)
+        self._questions.wait(_CENTRE, watched)
 
     def look(self, watched: Watched) -> None:
         """Ask, now and then, for an early centre and for the quality of the slice of a scan under way."""
@@ -72,7 +72,7 @@ class Estimates:
         if tomogram is None:
             return
         due = tomogram.coverage >= watched.early_asked + _EARLY_EVERY_DEG
-        if due and not self._beside.asks(_EARLY, watched):
+        if due and not self._questions.asks(_EARLY, watched):
             watched.early_asked = tomogram.coverage
             if early := tomogram.early_estimate():
 
@@ -80,8 +80,8 @@ class Estimates:
                     with self._may_fail(watched):
                         self._publication.redraw |= tomogram.take_center(found, early=True)
 
-                self._beside.ask(_EARLY, watched, early, answered)
-        if not self._beside.asks(_QUALITY, watched):
+                self._questions.ask(_EARLY, watched, early, answered)
+        if not self._questions.asks(_QUALITY, watched):
             self.judge(watched)
 
     def judge(self, watched: Watched, *, last: bool = False) -> None:
@@ -94,7 +94,7 @@ class Estimates:
             tomogram.take_quality(found)
             self._publication.retell = True
 
-        self._beside.ask(_QUALITY, watched, question, answered)
+        self._questions.ask(_QUALITY, watched, question, answered)
 
     def draw_strip(self, watched: Watched, wish: Wish, drawn: Callable[[], None]) -> None:
         """Have the candidates drawn that someone wishes to see; ``drawn`` is called when they are.
@@ -117,4 +117,4 @@ class Estimates:
                 self._publication.show_strip(tomogram, strip)
             drawn()
 
-        self._beside.ask(_STRIP, watched, question, answered)
+        self._questions.ask(_STRIP, watched, question, answered)

@@ -4,13 +4,12 @@ from tomolive.errors import ScanError, TomoliveError
 from tomolive.live.controls import Wish
 from tomolive.live.endings import Endings
 from tomolive.live.estimates import Estimates
-from tomolive.live.followed import Followed
+from tomolive.live.followed import Followed, Watched
 from tomolive.live.looks import Looks
-from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.results.writing import Results
-from tomolive.live.status import Watched
 from tomolive.live.tomogram import Tomogram
+from tomolive.live.volume_orders import VolumeOrders
 from tomolive.live.wishes import Wishes, note_changes
 
 
@@ -26,7 +25,7 @@ class Granting:
         estimates: Estimates,
         endings: Endings,
         results: Results,
-        orders: Orders | None,
+        orders: VolumeOrders | None,
     ) -> None:
         self._scans, self._wishes, self._looks = scans, wishes, looks
         self._publication = publication

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.live.controls import Controls, Wish
+from tomolive.live.followed import Watched
 from tomolive.live.snapshot import Change
-from tomolive.live.status import Watched
 from tomolive.live.tomogram import SLICES
 
 _BINNINGS: tuple[int, ...] = get_args(CorrectionSettings.model_fields["binning"].annotation)

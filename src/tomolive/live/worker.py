@@ -26,16 +26,16 @@ from tomolive.live.documents.run import Batch, Note, Output, Scan
 from tomolive.live.documents.scan import ScanReader
 from tomolive.live.endings import Endings
 from tomolive.live.estimates import Estimates
-from tomolive.live.followed import Followed
+from tomolive.live.followed import Followed, Watched
 from tomolive.live.granting import Granting
 from tomolive.live.looks import Looks
-from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.results.documents import Emit
 from tomolive.live.results.writing import Results
 from tomolive.live.snapshot import SnapshotStore
-from tomolive.live.status import Watched, status_of
+from tomolive.live.status import status_of
 from tomolive.live.tomogram import Tomogram
+from tomolive.live.volume_orders import VolumeOrders
 from tomolive.live.wishes import Wishes
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class LiveReconstruction:
         settings: LiveSettings | None = None,
         rules: Sequence[Rules] | None = None,
         earlier: Callable[[str], Dispatcher] | None = None,
-        orders: Orders | None = None,
+        orders: VolumeOrders | None = None,
         publish: Emit | None = None,
         silence: float = SILENCE_S,
     ) -> None:

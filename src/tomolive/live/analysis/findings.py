@@ -7,8 +7,8 @@ import numpy as np
 
 from tomolive.live.analysis.analysis import Analyses, Finding
 from tomolive.live.analysis.input import AnalysisInput
+from tomolive.live.followed import Watched
 from tomolive.live.snapshot import VolumeProgress
-from tomolive.live.status import Watched
 
 _PATIENCE_S = 10.0
 """Results of a finished scan wait so long, at most, for the last findings."""

@@ -20,16 +20,17 @@ from tomolive.live.documents.fields import Field, cameras_of, fields_of, tiles_o
 from tomolive.live.documents.rules import Rules
 from tomolive.live.documents.run import Scan
 from tomolive.live.documents.scan import ScanReader
+from tomolive.live.followed import Watched
 from tomolive.live.looks import Looks
-from tomolive.live.orders import Orders
 from tomolive.live.publication import Publication
 from tomolive.live.results.documents import Emit
 from tomolive.live.results.files import folder_of
 from tomolive.live.results.writing import QUIET_S, Results
 from tomolive.live.shown import Shown
 from tomolive.live.snapshot import SnapshotStore
-from tomolive.live.status import Watched, status_of
+from tomolive.live.status import status_of
 from tomolive.live.tomogram import Tomogram
+from tomolive.live.volume_orders import VolumeOrders
 from tomolive.live.wishes import Wishes, note_changes
 from tomolive.stream.dispatcher import RemoteDispatcher
 
@@ -73,7 +74,7 @@ class CrewReconstruction:
         settings: LiveSettings,
         rules: Sequence[Rules] = (),
         publish: Emit | None = None,
-        orders: Orders | None = None,
+        orders: VolumeOrders | None = None,
     ) -> None:
         if settings.analysis:
             raise SettingsError(

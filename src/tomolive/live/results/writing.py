@@ -10,11 +10,11 @@ from typing import Any
 
 from tomolive.live.analysis import analysis
 from tomolive.live.documents.run import Scan
+from tomolive.live.followed import Watched
 from tomolive.live.results.documents import Emit, emit_slices
 from tomolive.live.results.files import write_results
 from tomolive.live.results.summary import summarize
 from tomolive.live.shown import Shown
-from tomolive.live.status import Watched
 
 log = logging.getLogger(__name__)
 

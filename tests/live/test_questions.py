@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from tomolive.live.beside import Beside
+from tomolive.live.questions import Questions
 
 
 @pytest.fixture
 def beside():
     """Its thread waits until ``go`` is set."""
-    asked, go = Beside(), threading.Event()
+    asked, go = Questions(), threading.Event()
     asked.ask("nothing", None, lambda: go.wait(60), lambda _: None)
     yield asked, go
     go.set()

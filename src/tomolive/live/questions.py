@@ -19,14 +19,14 @@ class _Asked:
     answered: tuple[Callable[[Any], None], ...]
 
 
-class Beside:
+class Questions:
     """One thread for questions, first come, first served; only the thread that asks may call its methods.
 
     A question has a name, and is about a scan, or whatever else can be told from others.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="questions")
         self._asked: dict[tuple[str, Hashable], _Asked] = {}
 
     def ask(

@@ -6,10 +6,10 @@ import pytest
 
 from tomolive.config import CorrectionSettings, LiveSettings, VolumeSettings
 from tomolive.live.controls import Controls, Wish
-from tomolive.live.orders import Orders
 from tomolive.live.snapshot import SnapshotStore, VolumeProgress
 from tomolive.live.volume.documents import DocumentSource
 from tomolive.live.volume.request import VolumeRequest
+from tomolive.live.volume_orders import VolumeOrders
 from tomolive.live.worker import LiveReconstruction
 
 
@@ -52,7 +52,7 @@ def live(tmp_path, scan_of):
             self.worker = LiveReconstruction(
                 self.feeder, self.store, self.controls,
                 results=Path(tmp_path), settings=LiveSettings(center=21.5),
-                orders=Orders(self.runner, request, VolumeSettings(**volume)),
+                orders=VolumeOrders(self.runner, request, VolumeSettings(**volume)),
             )  # fmt: skip
 
         def wish(self, **what):

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from tomolive.config import VolumeSettings
 from tomolive.errors import ScanError
+from tomolive.live.followed import Watched
 from tomolive.live.snapshot import VolumeProgress
-from tomolive.live.status import Watched
 from tomolive.live.volume.request import VolumeRequest
 
 
@@ -20,8 +20,8 @@ class Runner(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-class Orders:
-    """Orders volumes of scans, with the settings that are in force on the page.
+class VolumeOrders:
+    """VolumeOrders volumes of scans, with the settings that are in force on the page.
 
     Parameters
     ----------
