@@ -19,6 +19,7 @@ import zarr
 from tomolive.config import CorrectionSettings, FilesSettings, VolumeSettings
 from tomolive.errors import FileAccessError, ScanError, SettingsError
 from tomolive.geometry import angle_weights
+from tomolive.live.volume.disk import require_room
 from tomolive.live.volume.documents import DocumentSource
 from tomolive.live.volume.memory import share_memory
 from tomolive.live.volume.request import VolumeRequest
@@ -413,6 +414,46 @@ def dask_cluster(folder: Path) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def test_rows_in_place_are_those_that_are_copied(recorded_scan, tmp_path):
+    """What is read where the detector wrote it gives the volume of copied rows, with frames missing, too."""
+    corrections = CorrectionSettings(zingers=True, rings="sorting")
+    volumes = []
+    for compression in (None, "gzip"):
+        scan = recorded_scan(lost=[60], unlit=[7], compression=compression)
+        request = request_of(scan, tmp_path / "out", center=scan.center, corrections=corrections)
+        kept = request.path.with_name(f".{request.path.name}.partial") / "rows.npz"
+        with pytest.raises(CancelledError):
+            make_volume(request, cancelled=lambda request=request: done_of(request) >= 1)
+        assert kept.exists() == (compression is None)
+        volumes.append(values(make_volume(request).path))
+    np.testing.assert_array_equal(*volumes)
+
+
+def test_a_file_that_was_changed_meanwhile_is_read_again(recorded_scan, tmp_path):
+    """Half way the detector's file is replaced: all blocks are made of what it holds then."""
+    scan = recorded_scan(rows=48, angles=np.linspace(0, 180, 31))
+    request = request_of(scan, tmp_path / "out", center=scan.center)
+    with pytest.raises(CancelledError):
+        make_volume(request, cancelled=lambda: done_of(request) >= 1)
+    with h5py.File(scan.file, "r+") as file:
+        frames = file["entry/data/data"]
+        frames[20:] = frames[20:] * 0.9
+    volume = values(make_volume(request).path)
+    whole = values(make_volume(request_of(scan, tmp_path / "whole", center=scan.center)).path)
+    np.testing.assert_array_equal(volume, whole)
+
+
+def test_too_little_disk_is_said_with_what_is_needed(tmp_path):
+    """The error names the folder, and the larger of volume and stored rows: the one gives way to the other."""
+    huge = RowLayout(3000, 2**17, 2**17, "<u2")
+    with pytest.raises(SettingsError, match=r"needs 10293942\.0 GB of disk in .*make room there"):
+        require_room(tmp_path, VolumeSettings(), huge, stored=True)
+    narrow = RowLayout(3_000_000, 2**17, 8, "<u2")
+    with pytest.raises(SettingsError, match=r"needs 6291\.5 GB"):
+        require_room(tmp_path, VolumeSettings(), narrow, stored=True)
+    require_room(tmp_path, VolumeSettings(), narrow, stored=False)
 
 
 def test_a_volume_that_is_there_is_not_made_again(recorded_scan, tmp_path):

@@ -77,6 +77,7 @@ def correct_projections(
     times: npt.ArrayLike | None = None,
     join: Callable[[Floats], Floats] | None = None,
     threads: int | None = None,
+    out: Floats | None = None,
 ) -> Floats:
     """Turn raw counts into line integrals, everything that can be done to a projection by itself.
 
@@ -93,6 +94,8 @@ def correct_projections(
         `tomolive.recon.stitching.Joining.join`.
     threads
         How many threads work; default: one for each core.
+    out
+        Where to write the result, if nothing is joined.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def correct_projections(
     if counts.ndim != 3 or 0 in counts.shape[1:]:
         raise ReconstructionError(f"projections has shape {counts.shape}; expected (n, rows, columns)")
     when = None if times is None else np.asarray(times, np.float64)
-    out = np.empty((len(counts), *field.gain.shape), np.float32)
+    out = np.empty((len(counts), *field.gain.shape), np.float32) if out is None else out
     quantum = settings.binning**-2.0 if counts.dtype.kind in "ui" else 0.0
 
     def correct(block: tuple[int, int]) -> Floats:

@@ -22,7 +22,7 @@ from tomolive.files.locate import Locator
 from tomolive.files.places import Places, find_places, is_local
 from tomolive.files.readers.base import stamp
 from tomolive.live.documents.run import Scan
-from tomolive.live.volume.rows import RowLayout, Rows, RowStore, read_all
+from tomolive.live.volume.rows import Empty, RowLayout, Rows, RowStore, read_all
 
 IN_PLACE = "rows.npz"
 _MOST_FILES = 64
@@ -83,11 +83,12 @@ class RowsInPlace:
             return None
         return cls(RowLayout(**about["layout"]), about["paths"], files, offsets, about["stamps"])
 
-    def read(self, band: int) -> npt.NDArray[Any]:
-        """Return the rows of a band in all frames, (frames, rows, columns), context included."""
+    def read(self, band: int, empty: Empty = np.empty) -> npt.NDArray[Any]:
+        """See `Rows.read`; of a frame that is nowhere the rows are zeros."""
         layout = self.layout
         first, last = layout.stored_rows_of(band)
-        out = np.zeros((layout.frames, last - first, layout.columns), np.dtype(layout.dtype))
+        out = empty((layout.frames, last - first, layout.columns), np.dtype(layout.dtype))
+        out[self._offsets < 0] = 0
         for frame in np.flatnonzero(self._offsets >= 0).tolist():
             self._read(frame, first, out[frame])
         return out

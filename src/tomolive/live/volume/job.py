@@ -7,6 +7,7 @@ that was begun on one can be finished elsewhere, to the same byte.
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
+from tomolive.files.pool import FramePool
 from tomolive.geometry import angle_weights
 from tomolive.live.volume.in_place import open_rows
 from tomolive.live.volume.memory import peak_mb
@@ -98,11 +100,13 @@ class BlockMaker:
         self._threads = threads
         self._file = self.job.file()
         self._computing = threading.Lock()
+        # each block takes the memory of one before: fresh memory takes as long as to compute with it
+        self._memory = FramePool(keep=sys.maxsize)
 
     def make(self, band: int) -> dict[str, Any]:
         """Make one block; return how long its parts took, seconds, and how many values were cut off."""
         began = time.perf_counter()
-        stored = self._store.read(band)
+        stored = self._store.read(band, self._memory.empty)
         read = time.perf_counter()
         with self._computing:
             waited = time.perf_counter()
@@ -130,13 +134,21 @@ class BlockMaker:
         """Return the reconstruction of a band, (rows, y, x), from what the store holds of it."""
         job, threads = self.job, self._threads
         sinograms = read_band(
-            band, stored, job.layout, self._arrays, job.corrections, corrected=job.corrected, threads=threads
+            band,
+            stored,
+            job.layout,
+            self._arrays,
+            job.corrections,
+            corrected=job.corrected,
+            threads=threads,
+            empty=self._memory.empty,
         )
         sinograms = correct_sinograms(sinograms, job.corrections, threads=threads, out=sinograms)
         center = job.center
         if job.widened:
             sinograms, center = widen(sinograms, center)
-        return self._plan.reconstruct(sinograms, center)
+        out = self._memory.empty((len(sinograms), *job.form.shape[1:]), np.dtype(np.float32))
+        return self._plan.reconstruct(sinograms, center, np.asarray(out, np.float32))
 
     @cached_property
     def _plan(self) -> Plan:

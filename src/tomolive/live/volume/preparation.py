@@ -89,6 +89,8 @@ class Preparation:
             rows = RowStore.open(self._folder / ROWS, job.layout)
         elif (self._folder / IN_PLACE).exists() and not self._request.volume.dask:
             rows = RowsInPlace.load(self._folder)
+            if rows is None:  # made of frames that are no longer so
+                self._clear()
         if rows is not None:
             log.info("taken up where it stopped: %s", self._folder)
             angles = len(ScanArrays.load(self._folder).angles)

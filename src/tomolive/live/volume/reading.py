@@ -19,7 +19,7 @@ from tomolive.errors import ReconstructionError, ScanError
 from tomolive.files.filler import Filler, Item
 from tomolive.files.locate import Locator
 from tomolive.live.beam import Brightness, without_beam_in_words
-from tomolive.live.documents.references import References, brightest
+from tomolive.live.documents.references import UNUSABLE, References, averaged, check_frames
 from tomolive.live.documents.rules import Rules
 from tomolive.live.documents.run import Batch, Note, Scan
 from tomolive.live.documents.scan import ScanReader
@@ -27,7 +27,7 @@ from tomolive.live.volume.in_place import RowsInPlace, find_rows
 from tomolive.live.volume.rows import RowLayout, Rows
 from tomolive.recon.binning import binned_shape
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries, flat_field
-from tomolive.recon.pipeline import context_rows, correct_projections, references
+from tomolive.recon.pipeline import context_rows, correct_projections
 
 Document = tuple[str, dict[str, Any]]
 Fetch = Callable[[str], Iterable[Document]]
@@ -278,28 +278,29 @@ class Projections:
         self._brightness.add(batch.first, batch.array)
         if self._store is not None:
             return
-        runs = (self._scan.run_uid, *self._scan.references)
-        darks, (flats, times, shut) = self._found.dark(runs), self._found.lit_flats(runs)
-        self.notes += shut
         self._shape, self._dtype = batch.array.shape[1:], batch.array.dtype
-        # as the live reconstruction sees how bright a projection is
-        self._plain_field = flat_field(np.concatenate(flats), darks) if flats else None
-        if darks is None:
-            self.notes.append("No darks: the camera is taken to count nothing without beam.")
-        if not flats:
-            beam = brightest(batch.array[0])
-            flats = [np.full((1, *self._shape), beam)]
-            self.notes.append(f"No flats: the beam is taken to be even, {beam:.6g} counts.")
-        if len(flats) > 1:
-            self._field = references(flats, darks, self._how.corrections, times=times)
-        else:
-            self._field = references(flats[0], darks, self._how.corrections)
+        self._correct_with_references(batch.array[0])
         layout = self._layout()
         in_place = None
         if not self._corrected:
             in_place = find_rows(self._documents, self._scan, self._how.files, layout, self._numbers)
         allowed = in_place is not None and self._how.in_place(in_place)
         self._store = in_place if in_place and allowed else self._make_store(layout)
+
+    def _correct_with_references(self, first: npt.NDArray[np.generic]) -> None:
+        """See what corrects the projections, of which ``first`` is one; the live slices come to the same."""
+        runs = (self._scan.run_uid, *self._scan.references)
+        darks, (flats, times, shut) = self._found.dark(runs), self._found.lit_flats(runs)
+        try:
+            check_frames(darks, flats, first.shape)
+            self._field, assumed = averaged(darks, flats, times, self._how.corrections, first)
+            # as the live reconstruction sees how bright a projection is
+            self._plain_field = flat_field(np.concatenate(flats), darks) if flats else None
+            self.notes += shut
+        except ReconstructionError as error:
+            self.notes.append(UNUSABLE.format(error))
+            self._field, assumed = averaged(None, [], None, self._how.corrections, first)
+        self.notes += assumed
 
     @property
     def _numbers(self) -> npt.NDArray[np.int64]:

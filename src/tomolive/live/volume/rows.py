@@ -8,6 +8,7 @@ piece. The store is a file, or memory that is used like a file and that child pr
 import ctypes
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from tomolive.errors import FileAccessError
 
 log = logging.getLogger(__name__)
+
+Empty = Callable[[tuple[int, ...], np.dtype], npt.NDArray[Any]]
 
 BAND = 16
 """Rows in a band: as many slices as are reconstructed together."""
@@ -83,8 +86,11 @@ class Rows(Protocol):
         """Take consecutive frames (n, rows, columns), the first of which has this number."""
         ...
 
-    def read(self, band: int) -> npt.NDArray[Any]:
-        """Return the rows of a band in all frames, (frames, rows, columns), context included."""
+    def read(self, band: int, empty: Empty = np.empty) -> npt.NDArray[Any]:
+        """Return the rows of a band in all frames, (frames, rows, columns), context included.
+
+        ``empty`` makes the array; it may be memory that was used before.
+        """
         ...
 
     def read_frame(self, frame: int) -> npt.NDArray[Any]:
@@ -160,10 +166,10 @@ class RowStore:
             part = np.ascontiguousarray(frames[:, top:bottom], np.dtype(layout.dtype))
             write_all(self.descriptor, part, layout.place(band, first))
 
-    def read(self, band: int) -> npt.NDArray[Any]:
-        """Return the rows that a band holds in all frames, (frames, rows, columns), context included."""
+    def read(self, band: int, empty: Empty = np.empty) -> npt.NDArray[Any]:
+        """See `Rows.read`."""
         first, last = self.layout.stored_rows_of(band)
-        out = np.empty((self.layout.frames, last - first, self.layout.columns), np.dtype(self.layout.dtype))
+        out = empty((self.layout.frames, last - first, self.layout.columns), np.dtype(self.layout.dtype))
         read_all(self.descriptor, out, self.layout.place(band))
         return out
 

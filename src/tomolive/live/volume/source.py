@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
 from tomolive.live.slices.centring import Centring
-from tomolive.live.volume.rows import BAND, RowLayout, Rows
+from tomolive.live.volume.rows import BAND, Empty, RowLayout, Rows
 from tomolive.recon.flat_field import AnyField, FlatField, FlatSeries
 from tomolive.recon.pipeline import correct_projections
 
@@ -72,6 +72,7 @@ def read_band(
     *,
     corrected: bool,
     threads: int,
+    empty: Empty = np.empty,
 ) -> Floats:
     """Return the sinograms of a band, (rows, angles, columns), before stripes are removed.
 
@@ -81,6 +82,8 @@ def read_band(
         What the store holds of the band.
     corrected
         Whether these are line integrals already.
+    empty
+        Makes the array of line integrals.
     """
     values = stored
     if not np.array_equal(arrays.frames, np.arange(len(stored))):
@@ -88,7 +91,8 @@ def read_band(
     if not corrected:
         field = arrays.field.part(slice(*layout.stored_rows_of(band)))
         times = arrays.numbers if isinstance(field, FlatSeries) else None
-        values = correct_projections(values, field, corrections, times=times, threads=threads)
+        out = empty(values.shape, np.dtype(np.float32))
+        values = correct_projections(values, field, corrections, times=times, threads=threads, out=out)
     (first, last), (begin, _) = layout.rows_of(band), layout.stored_rows_of(band)
     return values[:, first - begin : last - begin].transpose(1, 0, 2)
 
