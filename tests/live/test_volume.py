@@ -163,6 +163,23 @@ def test_projections_without_beam_are_left_out(recorded_scan, tmp_path):
     assert everything.about["frames"]["used"] == 121
 
 
+def test_flats_of_no_use_are_done_without(recorded_scan, tmp_path):
+    """As in live slices the beam is guessed then, and both are said."""
+    scan = recorded_scan(rows=8, columns=48)
+    with h5py.File(scan.file, "r+") as file:
+        frames = file["entry/data/data"]
+        frames[2:5] = frames[0]
+        projections = frames[5:]
+    result = make_volume(request_of(scan, tmp_path / "out", center=scan.center))
+    beam = np.full((1, 8, 48), np.percentile(projections[0], 99.9))
+    sinograms = normalize(projections, beam).transpose(1, 0, 2)
+    expected = reconstruct(sinograms, np.deg2rad(scan.angles), scan.center) * 1e4
+    np.testing.assert_allclose(values(result.path), expected, atol=1e-4 * np.abs(expected).max())
+    assert [note.split(":")[0] for note in result.about["notes"]] == [
+        "Darks and flats cannot be used", "No darks", "No flats",
+    ]  # fmt: skip
+
+
 def test_half_acquisition_that_was_broken_off(recorded_scan, tmp_path):
     """What the plan would have turned through counts, as it does in the live slices."""
     plan = {"version": 1, "image_key": "camera", "angle_key": "angle", "angle_start": 0, "angle_stop": 360}
@@ -446,7 +463,7 @@ def test_a_file_that_was_changed_meanwhile_is_read_again(recorded_scan, tmp_path
 
 
 def test_too_little_disk_is_said_with_what_is_needed(tmp_path):
-    """The error names the folder, and the larger of volume and stored rows: the one gives way to the other."""
+    """The error names the folder, and the larger of volume and stored rows: one gives way to the other."""
     huge = RowLayout(3000, 2**17, 2**17, "<u2")
     with pytest.raises(SettingsError, match=r"needs 10293942\.0 GB of disk in .*make room there"):
         require_room(tmp_path, VolumeSettings(), huge, stored=True)

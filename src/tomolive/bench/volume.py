@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.bench.astra_fbp import astra_fbp
+
+if TYPE_CHECKING:
+    from tomolive.live.volume.rows import RowLayout
 
 Floats = npt.NDArray[Any]
 
@@ -85,9 +88,11 @@ def volume(
     json_file: Path | None,
 ) -> None:
     """Time the full volume from image files: read, correct, zingers, rings, reconstruct, write."""
+    from tomolive.live.volume.rows import RowLayout
     from tomolive.recon.parallel import allowed_cores
 
     rows, cores = rows or size, processes or allowed_cores()
+    _require_room(folder or Path(tempfile.gettempdir()), RowLayout(angles, rows, size, "<u2"))
     click.echo(f"{size} columns, {rows} rows, {angles} projections, {cores} cores, limit {memory} MB")
     figures = []
     with tempfile.TemporaryDirectory(prefix="tomolive-bench-", dir=folder) as temporary:
@@ -103,6 +108,19 @@ def volume(
                 click.echo(_line(figure))
     if json_file:
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
+
+
+def _require_room(folder: Path, layout: "RowLayout") -> None:
+    """See that scan and volume find room on the disk."""
+    from tomolive.config import VolumeSettings
+    from tomolive.live.volume.disk import volume_bytes
+
+    needed, free = layout.nbytes + volume_bytes(layout, VolumeSettings()), shutil.disk_usage(folder).free
+    if free < needed:
+        raise click.UsageError(
+            f"scan and volume need {needed / 1e9:.1f} GB of disk in {folder}, which has {free / 1e9:.1f}; choose "
+            "another folder with --dir, or fewer --rows"
+        )
 
 
 def _line(figure: Figure) -> str:
