@@ -11,7 +11,7 @@ from tomolive.config import CorrectionSettings, LiveSettings
 from tomolive.errors import ReconstructionError
 from tomolive.live.beam import without_beam_in_words
 from tomolive.live.controls import Wish
-from tomolive.live.documents.references import References, Stack
+from tomolive.live.documents.references import UNUSABLE, References, Stack
 from tomolive.live.documents.run import Batch, Scan
 from tomolive.live.slices.accumulate import SliceAccumulator
 from tomolive.live.slices.centring import Found, Question
@@ -143,13 +143,14 @@ class Tomogram:
         self._unusable = ""
         try:
             if isinstance(self._references, TileReferences):
-                self._correct_tiles_with(self._references.darks(runs), *self._references.flats(runs))
+                of_tiles, times, self._shut = self._references.lit_flats(runs)
+                self._correct_tiles_with(self._references.darks(runs), of_tiles, times)
             else:
                 flats, times, self._shut = self._references.lit_flats(runs)
                 self._correct_with(self._references.dark(runs), flats, times)
         except ReconstructionError as error:
             # Others may come; until then, grey levels that are not absolute are better than no pictures.
-            self._unusable = f"Darks and flats cannot be used: {error}"
+            self._unusable = UNUSABLE.format(error)
             if self._part is None:
                 self._correct_with(None, [], [])
             else:

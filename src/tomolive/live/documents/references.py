@@ -34,6 +34,9 @@ _BRIGHTEST = 99.9
 _LEAST_APART, _PARTS = 10, 20
 """Projections, and part of all of them, that lie at least between flats of different times."""
 
+UNUSABLE = "Darks and flats cannot be used: {}"
+"""Said of a reconstruction that goes on without them, as if there were none."""
+
 Stack = npt.NDArray[np.float64]
 
 
@@ -149,29 +152,52 @@ class References:
         return [], []
 
     def lit_flats(self, run_uids: Iterable[str]) -> tuple[list[Stack], list[float], list[str]]:
-        """Return `flats` without those of times when there was no beam, and what is to be said of these.
-
-        If there was none at any time all are returned: whoever uses them says that they are of no use.
-        """
+        """Return `flats` without those of times when there was no beam, and what is to be said of these."""
         runs = tuple(run_uids)
         (flats, times), dark = self.flats(runs), self.dark(runs)
-        lit = [is_lit(one[0] - (0 if dark is None or dark.shape != one.shape else dark[0])) for one in flats]
-        if all(lit) or not any(lit):
-            return flats, times, []
-        kept = [(one, time) for one, time, good in zip(flats, times, lit, strict=True) if good]
-        told = [_shut(time) for time, good in zip(times, lit, strict=True) if not good]
-        return [one for one, _ in kept], [time for _, time in kept], told
+        kept, told = lit([flats], times, [dark])
+        return [flats[k] for k in kept], [times[k] for k in kept], told
 
 
-def _shut(time: float) -> str:
-    when = f"after projection {time - 1:g}" if time else "before the first projection"
-    return f"The flats taken {when} saw no beam, and are left out."
+def lit(
+    flats: Sequence[Sequence[Stack]], times: Sequence[float], darks: Sequence[Stack | None]
+) -> tuple[list[int], list[str]]:
+    """Return at which of ``times`` each of some detectors saw the beam, and words about the other times.
+
+    If there was none at any time all are returned: whoever uses the flats says that they are of no use.
+    """
+
+    def is_seen(flat: Stack, dark: Stack | None) -> bool:
+        return is_lit(flat[0] if dark is None or dark.shape != flat.shape else flat[0] - dark[0])
+
+    seen = [
+        all(is_seen(of_one[k], dark) for of_one, dark in zip(flats, darks, strict=True))
+        for k in range(len(times))
+    ]
+    if not any(seen):
+        return list(range(len(times))), []
+    shut = [
+        f"after projection {time - 1:g}" if time else "before the first projection"
+        for time, good in zip(times, seen, strict=True)
+        if not good
+    ]
+    told = [f"The flats taken {when} saw no beam, and are left out." for when in shut]
+    return [k for k, good in enumerate(seen) if good], told
 
 
 def brightest(frame: npt.NDArray[np.generic]) -> float:
     """Return the counts of the beam in a projection (rows, columns), as its brightest pixels tell of it."""
     known = frame[np.isfinite(frame)]
     return float(np.percentile(known.astype(np.float64), _BRIGHTEST)) if known.size else 0.0
+
+
+def check_frames(
+    darks: npt.NDArray[np.generic] | None, flats: Iterable[npt.NDArray[np.generic]], shape: tuple[int, ...]
+) -> None:
+    """Raise a ReconstructionError unless darks and flats have frames of ``shape`` (rows, columns)."""
+    for name, frames in [("darks", darks), *(("flats", one) for one in flats)]:
+        if frames is not None and frames.shape[-2:] != shape:
+            raise ReconstructionError(f"{name} have frames of {frames.shape[-2:]} pixels; expected {shape}")
 
 
 def averaged(

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.config import CorrectionSettings
-from tomolive.errors import ReconstructionError
-from tomolive.live.documents.references import averaged
+from tomolive.live.documents.references import averaged, check_frames
 from tomolive.live.slices.part import Part
 from tomolive.recon.flat_field import AnyField
 
@@ -59,11 +58,7 @@ class ReferencesInForce:
         sets = [] if flats is None else [np.asarray(f) for f in (flats if times is not None else [flats])]
         sets = [frames for frames in sets if len(frames)]
         darks = darks if darks is not None and len(darks) else None
-        for name, frames in [("darks", darks), *(("flats", flats) for flats in sets)]:
-            if frames is not None and frames.shape[-2:] != self._shape:
-                raise ReconstructionError(
-                    f"{name} have frames of {frames.shape[-2:]} pixels; expected {self._shape}"
-                )
+        check_frames(darks, sets, self._shape)
         return darks, sets, times
 
     def come_to(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tomolive.live.documents.references import References, Stack
+from tomolive.live.documents.references import References, Stack, lit
 
 
 class TileReferences:
@@ -23,9 +23,13 @@ class TileReferences:
         found = [dark for tile in self._tiles if (dark := tile.dark(runs)) is not None]
         return found if len(found) == len(self._tiles) else None
 
-    def flats(self, run_uids: Iterable[str]) -> tuple[list[list[Stack]], list[float]]:
-        """Return, for each time, the mean flats (1, rows, columns) of each detector; and the times."""
+    def lit_flats(self, run_uids: Iterable[str]) -> tuple[list[list[Stack]], list[float], list[str]]:
+        """Return, for each time, the mean flats (1, rows, columns) of each detector; the times; and words.
+
+        Times when a detector saw no beam are left out, of which the words tell.
+        """
         runs = tuple(run_uids)
         found = [tile.flats(runs) for tile in self._tiles]
-        count = min(len(flats) for flats, _ in found)
-        return [[flats[k] for flats, _ in found] for k in range(count)], found[0][1][:count]
+        times = found[0][1][: min(len(flats) for flats, _ in found)]
+        kept, told = lit([flats for flats, _ in found], times, [tile.dark(runs) for tile in self._tiles])
+        return [[flats[k] for flats, _ in found] for k in kept], [times[k] for k in kept], told
