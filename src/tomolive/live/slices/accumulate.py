@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomolive import geometry
 from tomolive.config import CorrectionSettings
 from tomolive.errors import ReconstructionError
 from tomolive.live.slices.arrivals import Arrivals
@@ -25,16 +24,16 @@ from tomolive.live.slices.prepared import PLAIN, PreparedProjections
 from tomolive.live.slices.projections import ProjectionStore
 from tomolive.live.slices.references_in_force import ReferencesInForce
 from tomolive.live.slices.result_planes import ResultPlanes
+from tomolive.live.slices.state import SliceState
 from tomolive.recon.filters import check_filter
-from tomolive.recon.flat_field import AnyField
-from tomolive.recon.half_acquisition import NO_OVERLAP, is_half_acquisition
+from tomolive.recon.half_acquisition import is_half_acquisition
 from tomolive.recon.slices import check_center
 
 Counts = npt.NDArray[np.generic]
 Pixels = npt.NDArray[np.float32]
 
 
-class SliceAccumulator:
+class SliceAccumulator(SliceState):
     """The slices of one scan.
 
     Not thread-safe: one thread owns it. Its kernels use ``threads`` threads of a shared pool.
@@ -84,17 +83,15 @@ class SliceAccumulator:
         part: Part | None = None,
     ) -> None:
         shape = part.shape if part else (rows, columns)
-        self._columns = columns
+        store = store if store is not None else ProjectionStore()
+        projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
+        super().__init__(
+            columns, Arrivals(shape), ReferencesInForce(shape, part), projections,
+            Centring(columns, center, provisional), Drawing(projections, threads),
+            ResultPlanes((rows, columns, columns), 1),
+        )  # fmt: skip
         self._threads = threads
         self._turn = turn
-        self._centring = Centring(columns, center, provisional)
-        store = store if store is not None else ProjectionStore()
-        self._projections = PreparedProjections(rows, columns, store, filtered_mb, threads, part)
-        self.arrivals = Arrivals(shape)
-        """Projections that came, whether they are used or not."""
-        self._references = ReferencesInForce(shape, part)
-        self._drawing = Drawing(self._projections, threads)
-        self._planes = ResultPlanes((rows, columns, columns), 1)
         self._set_up(check_filter(filter), corrections)
         for plane, position in (positions or {}).items():
             self._planes.move(plane, position)
@@ -279,95 +276,6 @@ class SliceAccumulator:
             raise wrong
 
     # -- what comes out --------------------------------------------------------------------------------
-
-    @property
-    def center(self) -> float:
-        """Rotation centre in force, detector column."""
-        return self._centring.center
-
-    @property
-    def center_source(self) -> str:
-        """How it was found."""
-        return self._centring.source
-
-    @property
-    def filter(self) -> str:
-        """Name of the filter in force."""
-        return self._projections.filter
-
-    @property
-    def corrections(self) -> CorrectionSettings:
-        """Corrections in force."""
-        return self._projections.corrections
-
-    @property
-    def positions(self) -> dict[str, int]:
-        """Index of each plane of the results in the volume."""
-        return self._planes.positions
-
-    def grows(self, place: Place) -> bool:
-        """Whether a plane grows, and holds all projections."""
-        return place in self._drawing.places
-
-    @property
-    def columns(self) -> int:
-        """Columns of the detector."""
-        return self._columns
-
-    @property
-    def projections(self) -> PreparedProjections:
-        """What slices are made of."""
-        return self._projections
-
-    @property
-    def angles(self) -> npt.NDArray[np.float64]:
-        """Of the projections that are used, radians, in order of arrival."""
-        return self.arrivals.angles[self._projections.used]
-
-    @property
-    def field(self) -> AnyField | None:
-        """Darks and flats in force, binned."""
-        return self._references.field
-
-    @property
-    def received(self) -> int:
-        """Projections that are used."""
-        return len(self._projections)
-
-    @property
-    def volume_shape(self) -> tuple[int, int, int]:
-        """Rows, columns, columns of the volume that slices are of."""
-        return self._projections.rows, self._projections.columns, self._projections.columns
-
-    @property
-    def coverage(self) -> float:
-        """Degrees of the half turn that the projections cover; of the whole turn in a half acquisition."""
-        if self._projections.is_widened:
-            return float(np.degrees(2 * geometry.covered(self.angles / 2)))
-        return float(np.degrees(geometry.covered(self.angles)))
-
-    @property
-    def coverage_wanted(self) -> float:
-        """Degrees that a complete scan covers."""
-        return 360.0 if self._projections.is_widened else 180.0
-
-    @property
-    def notes(self) -> list[str]:
-        """What was assumed, and what is not done yet, in plain sentences."""
-        notes = list(self._references.assumed)
-        if self._projections.is_widened:
-            notes.append(
-                "A half acquisition: what half a turn does not see of the sample is seen by the other half."
-            )
-        elif self.corrections.half_acquisition and self._projections.ready:
-            notes.append(NO_OVERLAP)
-        if self.corrections.rings != "none":
-            striped = self._drawing.striped
-            late = f", not yet from the newest {striped} projections" if striped else ""
-            notes.append(
-                f"Rings are removed from slices across the axis{late}; slices along it are shown as they are."
-            )
-        return notes
 
     def slices(self) -> dict[str, Pixels]:
         """Return copies of the slices, 1/pixel: xy (columns, columns), xz and yz (rows, columns)."""
