@@ -79,22 +79,11 @@ _PAINTED = """location.href !== "about:blank" && document.readyState === "comple
 _SCREEN = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
 _PAINT_S = 60.0
 
-# A hutch's laptop behind a bad line: a picture takes seconds.
-_SLOW_LINE = {
-    "offline": False, "latency": 200, "downloadThroughput": 250_000, "uploadThroughput": 20_000,
-}  # fmt: skip
-
 
 class BrowserTab:
-    """The page of 1280 x 720 in a context of its own, with the methods of `tomolive.bench.viewer.Viewer`.
+    """The page of 1280 x 720 in a context of its own, with the methods of `tomolive.bench.viewer.Viewer`."""
 
-    Parameters
-    ----------
-    throttled
-        Its line is slow.
-    """
-
-    def __init__(self, browser: DevTools, page: str, *, throttled: bool = False) -> None:
+    def __init__(self, browser: DevTools, page: str) -> None:
         context = browser.call("Target.createBrowserContext")["browserContextId"]
         tab = {"url": "about:blank", "browserContextId": context, "newWindow": True}
         target = browser.call("Target.createTarget", **tab)["targetId"]
@@ -103,9 +92,6 @@ class BrowserTab:
         self._call("Page.enable")
         self._call("Emulation.setDeviceMetricsOverride", **_SCREEN)
         self._call("Page.addScriptToEvaluateOnNewDocument", source=_LISTEN)
-        if throttled:
-            self._call("Network.enable")
-            self._call("Network.emulateNetworkConditions", **_SLOW_LINE)
         self._call("Page.navigate", url=page)
         self._await_paint()
         self.forget()
@@ -155,6 +141,12 @@ class BrowserTab:
     def rate(self) -> float:
         """Pictures a second since `forget`."""
         return self._evaluate("drawn.length") / (time.monotonic() - self._began)
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time, seconds, that the browser has taken for all its pages."""
+        told = self._browser.call("SystemInfo.getProcessInfo")["processInfo"]
+        return sum(process["cpuTime"] for process in told)
 
     def change_center(self, by: float) -> tuple[float, float]:
         """Press a button of the rotation centre; return when (Unix ms), and where it is to be."""

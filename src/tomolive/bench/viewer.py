@@ -88,6 +88,10 @@ class Viewer:
         """Pictures a second since `forget`."""
         return len(self._drawn) / (time.monotonic() - self._began)
 
+    @property
+    def processor_s(self) -> None:
+        """Nothing is drawn here."""
+
     def change_center(self, by: float) -> tuple[float, float]:
         """Move the rotation centre; return when (Unix ms), and where it is to be."""
         wanted = round((self._center or 0.0) + by, 2)
