@@ -118,8 +118,8 @@ def _require_room(folder: Path, layout: "RowLayout") -> None:
     needed, free = layout.nbytes + volume_bytes(layout, VolumeSettings()), shutil.disk_usage(folder).free
     if free < needed:
         raise click.UsageError(
-            f"scan and volume need {needed / 1e9:.1f} GB of disk in {folder}, which has {free / 1e9:.1f}; choose "
-            "another folder with --dir, or fewer --rows"
+            f"scan and volume need {needed / 1e9:.1f} GB of disk in {folder}, which has {free / 1e9:.1f}; "
+            "choose another folder with --dir, or fewer --rows"
         )
 
 
