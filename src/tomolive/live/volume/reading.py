@@ -104,6 +104,7 @@ def read_scan(
     fetch: Fetch,
     make_store: Callable[[RowLayout], Rows],
     how: Reading,
+    take: "Callable[..., Projections] | None" = None,
 ) -> ScanRows:
     """Read the run with these documents.
 
@@ -115,6 +116,8 @@ def read_scan(
         Returns the documents of another run, for darks and flats that were taken there.
     make_store
         Makes the store once the size of the projections is known.
+    take
+        Makes what takes the projections, out of what `Projections` is made of; default: that.
 
     Raises
     ------
@@ -124,13 +127,13 @@ def read_scan(
         if no image can be read.
     """
     scan = understand(documents, how.rules, how.camera)
-    found, notes, counts = read_references(scan, documents, fetch, how)
-    rows = Projections(scan, found, make_store, how, notes, documents)
-    take_projections(rows, documents, scan, how)
+    found, notes, counts = _read_references(scan, documents, fetch, how)
+    rows = (take or Projections)(scan, found, make_store, how, notes, documents)
+    _take_projections(rows, documents, scan, how)
     return rows.result(darks=counts["dark"], flats=counts["flat"])
 
 
-def take_projections(rows: "Projections", documents: Sequence[Document], scan: Scan, how: Reading) -> None:
+def _take_projections(rows: "Projections", documents: Sequence[Document], scan: Scan, how: Reading) -> None:
     """Read the projections of a run, and have them taken by several threads."""
     reader = ScanReader(how.rules, camera=how.camera)
     with ThreadPoolExecutor(how.threads, thread_name_prefix="rows") as pool:
@@ -148,7 +151,7 @@ def take_projections(rows: "Projections", documents: Sequence[Document], scan: S
             future.result()
 
 
-def read_references(
+def _read_references(
     scan: Scan, documents: Sequence[Document], fetch: Fetch, how: Reading
 ) -> tuple[References, list[str], Counter[str]]:
     """Read the darks and flats of a run, and of those that it names; count them by kind."""

@@ -6,7 +6,8 @@ of another detector, however a catalog announces them.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,7 @@ from tomolive.live.volume.reading import (
     Projections,
     Reading,
     ScanRows,
-    read_references,
     read_scan,
-    take_projections,
     understand,
 )
 from tomolive.live.volume.rows import RowLayout, Rows
@@ -59,13 +58,10 @@ def read_field(
     weights = field.mosaic.weights(range(len(scans)), (0, field.mosaic.rows))
     earlier = cache(lambda uid: list(fetch(uid)))
     found: list[ScanRows] = []
-    for number, scan in enumerate(scans):
-        own = replace(how, camera=field.cameras[number])
-        references, notes, counts = read_references(scan, documents, earlier, own)
+    for number, camera in enumerate(field.cameras):
         make = (lambda _, store=found[0].store: store) if found else make_store
-        rows = _TileProjections(field, number, weights[number], scan, references, make, own, notes)
-        take_projections(rows, documents, scan, own)
-        found.append(rows.result(darks=counts["dark"], flats=counts["flat"]))
+        take = partial(_TileProjections, field, number, weights[number])
+        found.append(read_scan(documents, earlier, make, replace(how, camera=camera), take))
     return _together(field, found, how)
 
 
@@ -105,9 +101,9 @@ class _TileProjections(Projections):
         found: References,
         make_store: Callable[[RowLayout], Rows],
         how: Reading,
-        notes: list[str],
+        *more: Any,
     ) -> None:
-        super().__init__(scan, found, make_store, how, notes)
+        super().__init__(scan, found, make_store, how, *more)
         mosaic, tile = field.mosaic, field.mosaic.tiles[number]
         first, last = max(tile.row, 0), min(tile.row + tile.rows, mosaic.rows)
         self._seen = slice(first - tile.row, last - tile.row)
