@@ -238,9 +238,14 @@ def _unsortable(key):
 @njit(nogil=True, cache=True)
 def _scatter(ranked, order, out):
     columns, angles = ranked.shape
+    # each column for itself first: it stays in the cache, where its values go anywhere
+    turned = np.empty((columns, angles), np.float32)
     for column in range(columns):
         for rank in range(angles):
-            out[order[column, rank], column] = ranked[column, rank]
+            turned[column, order[column, rank]] = ranked[column, rank]
+    for angle in range(angles):
+        for column in range(columns):
+            out[angle, column] = turned[column, angle]
 
 
 @njit(nogil=True, cache=True)
