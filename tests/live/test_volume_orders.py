@@ -122,3 +122,15 @@ def test_a_volume_can_be_cancelled(live, scan_of):
     runs.run(*opening, *asked, *scan.turn(30, 60), scan.run.stop())
     assert runs.runner.requests == []
     assert runs.runner.cancelled == [scan.uid]
+
+
+def test_a_volume_of_an_earlier_scan(live, scan_of):
+    """It can be cancelled while the next one is shown; one that is no longer held is not begun of another."""
+    one, two, runs = scan_of.Scan(), scan_of.Scan(), live()
+    items = [*one.whole(), runs.wish(volume="start"), *two.whole()]
+    late = [runs.wish(run_uid=one.uid, volume=what) for what in ("cancel", "start")]
+    status = runs.run(*items, *late)
+    assert runs.runner.cancelled == [one.uid]
+    assert [request.run_uid for request in runs.runner.requests] == [one.uid]
+    assert f"No volume of run {one.uid[:8]} is begun" in status.message
+    assert runs.controls.pending == ()

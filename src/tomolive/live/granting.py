@@ -38,6 +38,9 @@ class Granting:
 
     def _grant(self, wish: Wish) -> bool:
         """Do what is asked, or return False if that scan has no picture yet."""
+        if wish.volume == "cancel" and wish.run_uid:
+            self._cancel(wish)
+            return True
         watched = self._asked_of(wish)
         if watched is None or watched.tomogram is None or not watched.tomogram.received:
             overtaken = watched is None and bool(wish.run_uid)
@@ -67,6 +70,16 @@ class Granting:
         self._publication.redraw |= wish.plane is not None
         return True
 
+    def _cancel(self, wish: Wish) -> None:
+        """Cancel the volume of the run that is named, which may be of a scan that is no longer held."""
+        if self._orders is not None:
+            self._orders.cancel(wish.run_uid)
+        named = self._held(wish.run_uid)
+        if named is not None:
+            note_changes(named, wish)
+        self._publication.retell = True
+        self._wishes.end(wish)
+
     def _drop_planes(self, tomogram: Tomogram) -> None:
         """Let go of the planes that nobody looks at any more, which would be drawn again for nobody."""
         self._looks.forget_others(self._wishes.looked_at)
@@ -78,7 +91,7 @@ class Granting:
             raise ScanError("full volumes are not made here")
         if wish.volume == "start":
             self._orders.start(watched)
-        else:
+        else:  # of whichever scan is shown
             self._orders.cancel(watched.scan.run_uid)
         self._publication.retell = True
 
@@ -87,11 +100,20 @@ class Granting:
         shown = self._scans.shown
         if not wish.run_uid:
             return shown
+        named = self._held(wish.run_uid)
+        if named is not None:
+            return named
+        what = f"run {wish.run_uid[:8]}"
+        if wish.volume is not None:
+            problem = f"no volume of {what} is begun: `tomolive reconstruct` makes it"
+        elif wish.center is not None or wish.estimate_center:
+            problem = f"the centre of {what} is as it was"
+        else:
+            return shown
+        if shown:
+            shown.tell(f"{problem}; its projections are no longer held")
+        return None
+
+    def _held(self, run_uid: str) -> Watched | None:
         held = self._scans.held(self._results.stale)
-        named = next((w for w in held if w.scan.run_uid == wish.run_uid), None)
-        if named is None and (wish.center is not None or wish.estimate_center):
-            problem = f"the centre of run {wish.run_uid[:8]} is as it was: its projections are no longer held"
-            if shown:
-                shown.tell(problem)
-            return None
-        return named or shown
+        return next((one for one in held if one.scan.run_uid == run_uid), None)

@@ -244,6 +244,12 @@ class CrewReconstruction:
         return True
 
     def _change(self, wish: Wish, watched: Watched) -> None:
+        if wish.volume == "cancel":  # it may be of a scan that is no longer held
+            if self._orders is not None:
+                self._orders.cancel(wish.run_uid or watched.scan.run_uid)
+            if wish.run_uid in ("", watched.scan.run_uid):
+                note_changes(watched, wish)
+            return
         if wish.run_uid and wish.run_uid != watched.scan.run_uid:
             raise ScanError(f"run {wish.run_uid[:8]} is as it was: its projections are no longer held")
         if wish.candidates is not None:
@@ -252,7 +258,7 @@ class CrewReconstruction:
             )
         team = self._team(self._shown)
         if wish.volume is not None:
-            self._order(wish.volume, watched, team.field)
+            self._order(watched, team.field)
         # filter and corrections are those of all fields
         common = Wish(wish.who, filter=wish.filter, corrections=wish.corrections)
         for other in self._team_names() if common.redraws else ():
@@ -264,12 +270,10 @@ class CrewReconstruction:
         if wish.redraws or wish.plane:
             self._put_off(self._shown)
 
-    def _order(self, volume: str, watched: Watched, field: Field) -> None:
+    def _order(self, watched: Watched, field: Field) -> None:
         if self._orders is None:
             raise ScanError("full volumes are not made here")
-        if volume == "cancel":
-            self._orders.cancel(watched.scan.run_uid)
-        elif self._has_volume(field.name):
+        if self._has_volume(field.name):
             self._orders.start(watched)
         else:
             first = next(iter(self._watched.values())).scan.camera

@@ -31,7 +31,7 @@ let palette = {};
 
 const send = (message) => connection.send(message);
 /** A wish is about the pictures that this person sees, even if another scan has begun. */
-const wish = (message) => send({ ...message, run_uid: subject()?.run_uid ?? "" });
+const wish = (message) => send({ run_uid: subject()?.run_uid ?? "", ...message });
 const places = new Places(() => {
   panels.mark();
   look();

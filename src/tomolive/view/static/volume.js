@@ -19,7 +19,9 @@ export class Volume {
     this.going = false;
     this.button.addEventListener("click", () => {
       shared.ask("volume");
-      send({ type: "volume", action: this.going ? "cancel" : "start" });
+      // what is being made may be of a scan before the one that is shown
+      if (this.going) send({ type: "volume", action: "cancel", run_uid: this.volume.run_uid });
+      else send({ type: "volume", action: "start" });
       this.say(this.volume);
     });
   }
