@@ -36,7 +36,8 @@ def process_mb(layout: RowLayout, angles: int) -> float:
     """Return what a process takes at most that makes blocks.
 
     A block's counts, twice, since the next ones are read meanwhile; its line integrals, three times, since
-    a half acquisition is widened, and memory that is used again may be larger than needed; the grids of `tomolive.recon.gridding`; and slices, of this block and as they are written.
+    a half acquisition is widened, and memory that is used again may be larger than needed; the grids of
+    `tomolive.recon.gridding`; and slices, of this block and as they are written.
     """
     rows, columns = BAND, layout.columns
     stored = layout.frames * (rows + 2 * layout.context) * columns * np.dtype(layout.dtype).itemsize
