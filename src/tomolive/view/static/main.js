@@ -161,7 +161,8 @@ function refused(reason) {
 
 // ---- what is shown
 
-function recolor(which = (plane) => true) {
+/** @param {(plane: string) => boolean} which */
+function recolor(which = () => true) {
   panels.recolor(which, (plane) => levels.range(plane), table);
   if (which("candidates")) candidates.recolor(levels.range("xy"), table);
 }
