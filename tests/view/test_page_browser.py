@@ -149,9 +149,9 @@ def test_what_is_not_done_yet_is_told(page_server: Any, open_page: Any, scan: An
     page = open_page(page_server.url)
     drawn(page)
     page.get_by_role("button", name="0.5 pixels right").click()
-    page.locator("#center-source.pending", has_text="pending").wait_for()
+    page.locator("#center-source.pending", has_text="viewer 1 changed it").wait_for()
     page.select_option("#rings", "combined")
-    page.locator("#corrections-source.pending", has_text="pending").wait_for()
+    page.locator("#corrections-source.pending", has_text="viewer 1 changed it").wait_for()
     scan.granting = True
     scan.obey()
     scan.publish(61)

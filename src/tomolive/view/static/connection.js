@@ -104,7 +104,10 @@ export class Connection {
     clearTimeout(this.patience);
     const { state, trends } = this;
     this.patience = this.state = this.trends = null;
-    if (state) this.handlers.state({ ...state.status, ...state });
+    if (state) {
+      const { status, ...more } = state;
+      this.handlers.state({ ...status, ...more });
+    }
     if (trends) this.handlers.trends(trends);
   }
 
