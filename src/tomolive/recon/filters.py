@@ -121,10 +121,13 @@ def filter_lanes(work, kernel, first, last, projection):
     """Filter the lines of a `scratch`, into the rows from first to last of (columns + guards, rows)."""
     lines, half, filtered = work
     width, height = projection.shape
-    if last - first == WIDTH:
-        convolve(lines, kernel, half, projection.reshape(-1), height + first, height)
-    else:  # there are no rows for the other lanes
-        convolve(lines, kernel, half, filtered, 0, WIDTH)
+    # without rows for all lanes they go a way about; one call, or it would be compiled twice
+    all_lanes = last - first == WIDTH
+    target, place, stride = filtered, 0, WIDTH
+    if all_lanes:
+        target, place, stride = projection.reshape(-1), height + first, height
+    convolve(lines, kernel, half, target, place, stride)
+    if not all_lanes:
         for column in range(width - GUARDS):
             for row in range(last - first):
                 projection[1 + column, first + row] = filtered[column * WIDTH + row]
