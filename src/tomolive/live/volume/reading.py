@@ -1,4 +1,4 @@
-"""A finished run is read: darks and flats first, then its projections, each frame once, turned by rows.
+"""A finished run is read: darks and flats first, then its projections, whose rows are then at hand.
 
 Two passes over the documents, which cost little, so that references that were taken at the end of a scan, or
 in another run, are known when the projections come. Corrections that need whole frames are made on the way;

@@ -1,7 +1,8 @@
 """The full volume of a scan that is over: read once, then block by block of slices, within a memory limit.
 
-Everything under way lies in one folder beside the result: the rows of the projections (unless they fit into
-memory), the volume as far as it is, and the list of blocks that are done. A reconstruction that was killed is
+Everything under way lies in one folder beside the result: the rows of the projections that are still needed
+(unless they fit into memory, or stay where the detector wrote them), the volume as far as it is, and the list
+of blocks that are done. A reconstruction that was killed is
 taken up from there by the next one with the same parameters, and gives the same volume to the byte. When all
 is done the volume gets its name, and the folder goes.
 """
