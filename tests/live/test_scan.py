@@ -357,6 +357,25 @@ def test_projections_of_several_streams_are_counted_on(scans, reader):
     assert "projections 4 to 5 of stream 'sweep_2' are missing" in notes(out)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_numbers_do_not_depend_on_when_images_come(scans, reader, late):
+    """Frames that say themselves that they are flats keep their places, also where another sweep follows."""
+    run = scans.Run(plan_name="nxtomo", num_projections=5)
+    keys = {"camera": scans.image, "image_key": scans.file_scalar, "rotation_angle": scans.file_scalar}
+    documents, frames = [run.start], []
+    documents += [run.descriptor(name, **keys) for name in ("sweep_1", "sweep_2")]
+    documents += map(run.resource, keys)
+    for name, kinds in (("sweep_1", [0, 0, 1, 1]), ("sweep_2", [0, 0, 0])):
+        asked = [run.datum(name, key, 0, len(kinds)) for key in keys]
+        came = [run.frames(name, key, 0, np.array(kinds, float)) for key in ("image_key", "rotation_angle")]
+        came += [run.images(name, "camera", 0, len(kinds))]
+        documents += asked if late else [*asked, *came]
+        frames += came if late else []
+    out = scans.feed(reader, *documents, *frames, run.stop())
+    assert [(b.first, len(b.array)) for b in batches(out, "projection")] == [(0, 2), (4, 3)]
+    assert [b.after for b in batches(out, "flat")] == [2]
+
+
 def test_flats_after_projections_whose_images_are_late(scans, reader):
     """The documents tell the order in which frames were taken, not the files in which they are found."""
     run, opening = fly(scans)
@@ -380,6 +399,11 @@ def test_more_frames_to_an_event_than_any_scan_has(scans, reader):
     """A document cannot make the process allocate an angle for each of them."""
     run = scans.Run(plan_name="tomo_scan")
     image = ([10**10, *scans.shape], "", True)
-    out = scans.feed(reader, run.start, run.descriptor("primary", camera=image, theta=scans.scalar))
-    out = scans.feed(reader, run.event("primary", 1, theta=0.0))
+    descriptor = run.descriptor("primary", camera=image, theta=scans.scalar)
+    out = scans.feed(reader, run.start, descriptor, run.event("primary", 1, theta=0.0))
     assert "that cannot be right" in notes(out)
+    lost = run.missing("primary", "camera", 0, 10**10, "not there", final=True)
+    assert scans.feed(reader, lost) == []
+    again = ScanReader()
+    scans.feed(again, run.start, descriptor)
+    assert "that cannot be right" in notes(scans.feed(again, lost))

@@ -21,7 +21,9 @@ def announce(scan: Scan, stream: ImageStream, first: int, last: int) -> None:
     """
     for a, b in stream.announce(first, last):
         if stream.kind in (None, "projection"):
-            scan.announced.add(*stream.number(a, b, scan.announced))
+            number = stream.number(a, b, scan.numbered)
+            scan.numbered.add(*number)
+            scan.announced.add(*number)
         else:
             stream.came_after(a, scan.announced.end)
 

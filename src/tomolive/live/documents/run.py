@@ -93,6 +93,8 @@ class Scan:
         """datum_id, until its event comes -> uid of its resource."""
         self.camera: str | None = None
         self.announced, self.received, self.missing = Ranges(), Ranges(), Ranges()
+        self.numbered = Ranges()
+        """All numbers that were given away, also to frames that turned out to be darks or flats."""
         self.darks = self.flats = 0
         self.angle_first: float | None = None
         self.angle_last: float | None = None

@@ -120,7 +120,7 @@ class ScanReader:
         """Take word of announced frames that no file holds."""
         scan = self._scans.get(missing.run_uid)
         stream = scan.streams.get(missing.descriptor_uid) if scan else None
-        if scan is None or stream is None:
+        if scan is None or stream is None or scan.failure:
             return []
         is_image = missing.data_key == stream.image_key
         if not is_image and missing.data_key not in stream.columns:
@@ -131,7 +131,10 @@ class ScanReader:
             scan.unreadable = missing.reason
             return [scan.note(missing.reason, problem=False)]
         if is_image:
-            announce(scan, stream, missing.first, missing.last)
+            try:
+                announce(scan, stream, missing.first, missing.last)
+            except ScanError as error:
+                return scan.fail(str(error))
             return lose(scan, stream, [(missing.first, missing.last)], missing.reason)
         repeat = max(1, stream.per_event // stream.columns[missing.data_key].per_event)
         stream.pairing.give_up(missing.first * repeat, missing.last * repeat)
