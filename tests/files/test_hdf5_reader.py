@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +71,50 @@ def test_every_layout_gives_the_frames(reader, folder, layout, dtype, threads):
         frames = camera.read(first, last)
         np.testing.assert_array_equal(frames, truth[first:last])
         assert frames.dtype == truth.dtype
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u4", "u1"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_places_are_told_of_plain_numbers_alone(reader, folder, layout, dtype):
+    """Where the file holds a frame in one piece, also behind a user block, its bytes are at its place."""
+    truth = TRUTH.astype(dtype)
+    with h5py.File(folder / "x.h5", "w", userblock_size=512) as file:
+        file.create_dataset("d", data=truth, **LAYOUTS[layout])
+    found = reader().places(2, 12)
+    assert (found is not None) == (layout in ("a frame a chunk", "contiguous"))
+    if found is not None:
+        path, shape, found_dtype, offsets = found
+        assert (path, shape, found_dtype, len(offsets)) == (
+            (folder / "x.h5").resolve(),
+            (6, 8),
+            truth.dtype,
+            8,
+        )
+        for frame, offset in zip(truth[2:], offsets, strict=True):
+            np.testing.assert_array_equal(np.fromfile(path, dtype, 48, offset=offset).reshape(6, 8), frame)
+
+
+def test_places_that_are_not_told(reader, folder):
+    """Not of frames in other files, of a slice, or of a file that is being written; -1 of one not there."""
+    with h5py.File(folder / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("d", shape=(3, 6, 8), chunks=(1, 6, 8), dtype="u2")[1] = TRUTH[1]
+        file.create_dataset(
+            "external", (1, 6, 8), "u2", external=[(str(folder / "x.raw"), 0, h5py.h5f.UNLIMITED)]
+        )
+        virtual = h5py.VirtualLayout((3, 6, 8), "u2")
+        virtual[:] = h5py.VirtualSource(folder / "x.h5", "d", (3, 6, 8))
+        file.create_virtual_dataset("virtual", virtual)
+        file.create_dataset("not yet", (3, 6, 8), "u2")
+        file.swmr_mode = True
+        file.flush()
+        shutil.copy(folder / "x.h5", folder / "open.h5")
+    found = reader().places(0, 3)
+    assert found is not None
+    assert (found[3] >= 0).tolist() == [False, True, False]
+    assert reader(slice="1:").places(0, 1) is None
+    for name in ("external", "virtual", "not yet"):
+        assert reader(dataset=name).places(0, 1) is None
+    assert reader("open.h5").places(1, 2) is None
 
 
 @pytest.mark.parametrize("text", ["3:", "3:,:,2:5", "1:9:2,::2", ["3:", ":", ":"]])

@@ -5,7 +5,9 @@ place in a file, without any library and from any process.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+import re
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tomolive.files.readers.registry import reader_for
 
 log = logging.getLogger(__name__)
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _LOCAL = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 
 
@@ -41,11 +44,11 @@ class Places:
 
 def find_places(
     documents: Iterable[tuple[str, Document]], locator: Locator, wanted: Callable[[Track], bool]
-) -> Iterator[Places]:
-    """Yield where the wanted frames of a run lie, as far as they lie anywhere as plain numbers.
+) -> Generator[Places | None, None, None]:
+    """Yield where the wanted frames of a run lie, for one announcement after the other.
 
-    What is compressed, in other formats than HDF5, or cannot be opened, is left out: to read the frames says
-    why, if something is wrong.
+    None for frames that do not lie anywhere as plain numbers: what is compressed, in other formats than HDF5,
+    or cannot be opened; to read the frames says why, if something is wrong.
     """
     announcements, readers = Announcements(), dict[str, Hdf5Reader | None]()
     try:
@@ -57,9 +60,7 @@ def find_places(
                     continue
                 if part.asset.uid not in readers:
                     readers[part.asset.uid] = _reader(part.asset, locator)
-                found = _places(readers[part.asset.uid], part)
-                if found is not None:
-                    yield found
+                yield _places(readers[part.asset.uid], part)
     finally:
         for reader in filter(None, readers.values()):
             reader.close()
@@ -97,11 +98,16 @@ def is_local(path: Path) -> bool:
     False where the system does not say.
     """
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
     except OSError:
         return False
     whole = path.resolve()
-    mounts = [(Path(fields[4]), fields[fields.index("-") + 1]) for fields in map(str.split, lines)]
+    mounts = [(_unescaped(fields[4]), fields[fields.index("-") + 1]) for fields in map(str.split, lines)]
     under = [(len(point.parts), kind) for point, kind in mounts if whole.is_relative_to(point)]
     # of two mounts at one point the later one is seen
     return bool(under) and max(reversed(under), key=lambda found: found[0])[1] in _LOCAL
+
+
+def _unescaped(point: str) -> Path:
+    r"""Return a mount point as it is called; the kernel writes a space as ``\040``."""
+    return Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point))

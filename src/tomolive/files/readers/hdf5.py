@@ -64,9 +64,12 @@ class Hdf5Reader:
     ) -> tuple[Path, tuple[int, ...], np.dtype, npt.NDArray[np.int64]] | None:
         """Return where the frames lie as plain numbers: file, shape and type of a frame, and bytes (n,).
 
-        None if they do not; a place of -1 is that of a frame that was not written.
+        None if they do not, or their writer still has the file open; a place of -1 is that of a frame that
+        was not written.
         """
         storage = self._current()
+        if self._state is Hdf5State.SWMR:
+            return None
         offsets = storage.offsets(first, min(last, len(storage)))
         return None if offsets is None else (storage.path, storage.frame_shape, storage.dtype, offsets)
 

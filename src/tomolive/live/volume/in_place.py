@@ -8,6 +8,7 @@ copied once, see `tomolive.live.volume.rows`.
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,13 @@ class RowsInPlace:
         self.layout = layout
         self._paths, self._files, self._offsets = list(paths), files, offsets
         self._stamps = _stamps(paths) if stamps is None else list(stamps)
-        self._descriptors = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+        self._descriptors: list[int] = []
+        try:
+            for path in paths:
+                self._descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            self.close()
+            raise
 
     def save(self, folder: Path) -> None:
         """Write down where the rows are, whole or not at all."""
@@ -74,23 +81,35 @@ class RowsInPlace:
         partial.replace(folder / IN_PLACE)
 
     @classmethod
-    def load(cls, folder: Path) -> "RowsInPlace | None":
-        """Return what `save` has written down; None if a file has changed since."""
+    def load(cls, folder: Path) -> "RowsInPlace":
+        """Return what `save` has written down.
+
+        Raises
+        ------
+        FileAccessError
+            if a file was changed since.
+        """
         with np.load(folder / IN_PLACE) as arrays:
             about = json.loads(str(arrays["about"]))
             files, offsets = arrays["files"], arrays["offsets"]
-        if _stamps(about["paths"]) != about["stamps"]:
-            return None
+        _require_unchanged(about["paths"], about["stamps"])
         return cls(RowLayout(**about["layout"]), about["paths"], files, offsets, about["stamps"])
 
     def read(self, band: int, empty: Empty = np.empty) -> npt.NDArray[Any]:
-        """See `Rows.read`; of a frame that is nowhere the rows are zeros."""
+        """See `Rows.read`; of a frame that is nowhere the rows are zeros.
+
+        Raises
+        ------
+        FileAccessError
+            if a file was changed.
+        """
         layout = self.layout
         first, last = layout.stored_rows_of(band)
         out = empty((layout.frames, last - first, layout.columns), np.dtype(layout.dtype))
         out[self._offsets < 0] = 0
         for frame in np.flatnonzero(self._offsets >= 0).tolist():
             self._read(frame, first, out[frame])
+        _require_unchanged(self._paths, self._stamps)
         return out
 
     def read_frame(self, frame: int) -> npt.NDArray[Any]:
@@ -115,9 +134,11 @@ class RowsInPlace:
         for frame, seen in enumerate(frames, first):
             if self._offsets[frame] < 0 or seen.dtype != lines.dtype:
                 raise MovedError
-            for line, row in zip(lines, (0, len(seen) - 1), strict=True):
+            # not the first, which may be masked as the one before it is
+            some = [len(seen) // 2, len(seen) - 1]
+            for line, row in zip(lines, some, strict=True):
                 self._read(frame, row, line[np.newaxis])
-            if lines.tobytes() != seen[[0, -1]].tobytes():
+            if lines.tobytes() != seen[some].tobytes():
                 raise MovedError
 
     def release(self, band: int) -> None:
@@ -147,18 +168,26 @@ def find_rows(
         Of the projections within the scan, (frames,), increasing.
     """
     roots = files.roots or files.mounts.values()
-    images = {(uid, stream.image_key): stream for uid, stream in scan.streams.items()}
+    images = {
+        (uid, stream.image_key): stream
+        for uid, stream in scan.streams.items()
+        if stream.kind in (None, "projection")
+    }
+    form = (layout.rows, layout.columns), np.dtype(layout.dtype)
     found: dict[Path, list[Places]] = {}
     locator = Locator(files.mounts, roots)
-    for places in find_places(documents, locator, lambda track: _key(track) in images):
-        found.setdefault(places.path, []).append(places)
-    if not found or len(found) > _MOST_FILES or not all(map(is_local, found)):
+    with closing(find_places(documents, locator, lambda track: _key(track) in images)) as parts:
+        for places in parts:
+            if places is None or (places.shape, places.dtype) != form:
+                return None
+            if places.path not in found and (len(found) == _MOST_FILES or not is_local(places.path)):
+                return None
+            found.setdefault(places.path, []).append(places)
+    if not found:
         return None
     which, offsets = np.zeros(len(numbers), np.int64), np.full(len(numbers), -1, np.int64)
     for file, path in enumerate(found):
         for places in found[path]:
-            if places.shape != (layout.rows, layout.columns) or places.dtype != np.dtype(layout.dtype):
-                return None
             stream = images[_key(places.track)]
             for first, last, number in stream.numbers(places.first, places.first + len(places.offsets)):
                 wanted = number + np.arange(last - first)
@@ -185,14 +214,20 @@ def open_rows(folder: Path, layout: RowLayout) -> Rows:
     FileAccessError
         if a file of the detector has changed.
     """
-    if not (folder / IN_PLACE).exists():
-        return RowStore.open(folder / "rows", layout)
-    rows = RowsInPlace.load(folder)
-    if rows is None:
-        raise FileAccessError("files of the scan were changed while its volume was being made")
-    return rows
+    if (folder / IN_PLACE).exists():
+        return RowsInPlace.load(folder)
+    return RowStore.open(folder / "rows", layout)
 
 
 def _stamps(paths: Iterable[str]) -> list[Any]:
     """Return what changes with the files, as it comes back out of JSON."""
     return json.loads(json.dumps([stamp(Path(path)) for path in paths]))
+
+
+def _require_unchanged(paths: Iterable[str], stamps: Iterable[Any]) -> None:
+    for path, before in zip(paths, stamps, strict=True):
+        if _stamps([path]) != [before]:
+            raise FileAccessError(
+                f"{path} was changed while a volume was being made of it; asked for again, the volume begins "
+                "anew"
+            )

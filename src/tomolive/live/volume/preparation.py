@@ -7,6 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive import __version__, geometry
+from tomolive.errors import FileAccessError
 from tomolive.live.documents.rules import Rules, load_rules, shipped_rules
 from tomolive.live.volume.disk import require_room
 from tomolive.live.volume.in_place import IN_PLACE, MovedError, RowsInPlace
@@ -88,8 +90,10 @@ class Preparation:
         if (self._folder / ROWS).exists():
             rows = RowStore.open(self._folder / ROWS, job.layout)
         elif (self._folder / IN_PLACE).exists() and not self._request.volume.dask:
-            rows = RowsInPlace.load(self._folder)
-            if rows is None:  # made of frames that are no longer so
+            try:
+                rows = RowsInPlace.load(self._folder)
+            except FileAccessError as error:
+                log.info("%s", error)
                 self._clear()
         if rows is not None:
             log.info("taken up where it stopped: %s", self._folder)
@@ -118,10 +122,11 @@ class Preparation:
         files = request.files.model_copy(update={"memory_mb": in_flight})
         processes = request.volume.processes
         how = Reading(files, request.corrections, self._rules(), processes, told=self._tell_reading)
-        try:
-            rows = read_field(documents, fetch, self._make_store, replace(how, in_place=self._leave))
-        except MovedError:
-            rows = read_field(documents, fetch, self._make_store, how)
+        rows = None
+        if not request.volume.dask:  # whose workers may not see the detector's files
+            with suppress(MovedError):
+                rows = read_field(documents, fetch, self._make_store, replace(how, in_place=self._leave))
+        rows = rows or read_field(documents, fetch, self._make_store, how)
         # only now it can be taken up
         if isinstance(rows.store, RowsInPlace):
             rows.store.save(self._folder)
@@ -146,15 +151,11 @@ class Preparation:
     def _tell_reading(self, done: int, total: int) -> None:
         self._say(f"reading the projections: {done} of {total}", False)
 
-    def _leave(self, rows: RowsInPlace) -> bool:
-        """Leave the rows where they are, unless a cluster needs them that may not see those files."""
-        if self._request.volume.dask:
-            return False
+    def _leave(self, rows: RowsInPlace) -> None:
         self.share = share_memory(rows.layout, rows.layout.frames, self._request.volume, stored=False)
         self._forget_rows()
         require_room(self._folder, self._request.volume, rows.layout, stored=False)
         self._begin(rows)
-        return True
 
     def _make_store(self, layout: RowLayout) -> Rows:
         self.share = share_memory(layout, layout.frames, self._request.volume)

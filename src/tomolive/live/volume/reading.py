@@ -48,8 +48,8 @@ class Reading:
     """Data key; None: the camera that rules or start document name."""
     told: Callable[[int, int], object] = lambda _done, _total: None
     """Called with the projections that are read, and how many there are; may raise to end it."""
-    in_place: Callable[[RowsInPlace], bool] = lambda _: False
-    """Asked whether rows may stay in the files where they are; else they are copied."""
+    in_place: Callable[[RowsInPlace], object] | None = None
+    """Told of rows that stay in the files where they are; None: all are copied."""
 
 
 @dataclass(eq=False)
@@ -129,7 +129,11 @@ def read_scan(
     scan = understand(documents, how.rules, how.camera)
     found, notes, counts = _read_references(scan, documents, fetch, how)
     rows = (take or Projections)(scan, found, make_store, how, notes, documents)
-    _take_projections(rows, documents, scan, how)
+    try:
+        _take_projections(rows, documents, scan, how)
+    except BaseException:
+        rows.close()
+        raise
     return rows.result(darks=counts["dark"], flats=counts["flat"])
 
 
@@ -284,11 +288,12 @@ class Projections:
         self._shape, self._dtype = batch.array.shape[1:], batch.array.dtype
         self._correct_with_references(batch.array[0])
         layout = self._layout()
-        in_place = None
-        if not self._corrected:
-            in_place = find_rows(self._documents, self._scan, self._how.files, layout, self._numbers)
-        allowed = in_place is not None and self._how.in_place(in_place)
-        self._store = in_place if in_place and allowed else self._make_store(layout)
+        if self._how.in_place is not None and not self._corrected:
+            self._store = find_rows(self._documents, self._scan, self._how.files, layout, self._numbers)
+            if self._store is not None:
+                self._how.in_place(self._store)
+                return
+        self._store = self._make_store(layout)
 
     def _correct_with_references(self, first: npt.NDArray[np.generic]) -> None:
         """See what corrects the projections, of which ``first`` is one; the live slices come to the same."""
@@ -353,8 +358,7 @@ class Projections:
         self.notes += without_beam_in_words(dark)
         present = self._present & np.isfinite(self._angles) & ~np.isin(numbers, dark)
         if self._store is None or self._field is None or present.sum() < 2:
-            if self._store is not None:
-                self._store.close()
+            self.close()
             why = "; ".join(self.notes) or "its documents announce none"
             raise ScanError(
                 f"run {self._scan.run_uid[:8]} has no two projections that can be reconstructed: {why}"
@@ -373,3 +377,8 @@ class Projections:
             (self._shape[0], self._shape[1]),
             self.notes,
         )
+
+    def close(self) -> None:
+        """Let go of what has been read."""
+        if self._store is not None:
+            self._store.close()
