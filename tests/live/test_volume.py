@@ -21,13 +21,21 @@ from tomolive.errors import FileAccessError, ScanError, SettingsError
 from tomolive.geometry import angle_weights
 from tomolive.live.volume.disk import require_room
 from tomolive.live.volume.documents import DocumentSource
+from tomolive.live.volume.in_place import MovedError, RowsInPlace
 from tomolive.live.volume.memory import share_memory
+from tomolive.live.volume.preparation import Preparation
 from tomolive.live.volume.request import VolumeRequest
 from tomolive.live.volume.rows import RowLayout, RowStore
 from tomolive.live.volume.volume import CancelledError, make_volume
 from tomolive.recon import normalize, reconstruct, widen
 
 LONG = 120
+
+
+@pytest.fixture(autouse=True)
+def local_disk(monkeypatch):
+    """Whatever disk these tests write to, it counts as one of this machine."""
+    monkeypatch.setattr("tomolive.live.volume.in_place.is_local", lambda _: True)
 
 
 def request_of(scan, out: Path, **options) -> VolumeRequest:
@@ -307,9 +315,11 @@ def least_memory(layout: RowLayout, angles: int) -> int:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from tomolive.live.volume import in_place
 from tomolive.live.volume.volume import make_volume
 from tomolive.live.volume.request import VolumeRequest
 
+in_place.is_local = lambda _: True
 request = VolumeRequest.from_json(sys.stdin.read())
 done = request.path.with_name(f".{request.path.name}.partial") / "done"
 
@@ -390,8 +400,12 @@ def test_a_worker_that_dies_is_replaced(recorded_scan, tmp_path):
     assert content(result.path) == content(whole.path)
 
 
-def test_dask_cluster_gives_the_same_volume(recorded_scan, tmp_path):
-    """Two workers of a Dask cluster make the volume that processes of this machine make."""
+def test_dask_cluster_gives_the_same_volume(recorded_scan, tmp_path, monkeypatch):
+    """Two workers of a Dask cluster make the volume that processes of this machine make.
+
+    Rows stay to the end: a worker that the cluster has given up may still read them.
+    """
+    monkeypatch.setattr(RowStore, "release", lambda *_: pytest.fail("rows of a cluster were given back"))
     scan = recorded_scan(rows=70)
     whole = make_volume(request_of(scan, tmp_path / "whole", center=scan.center))
     with dask_cluster(tmp_path) as address:
@@ -448,6 +462,29 @@ def test_rows_in_place_are_those_that_are_copied(recorded_scan, tmp_path):
     np.testing.assert_array_equal(*volumes)
 
 
+def test_rows_that_are_not_where_they_were_found_are_copied(recorded_scan, tmp_path, monkeypatch):
+    """The scan is read once more, and the files that were to be read in place are let go."""
+    scan = recorded_scan(rows=16)
+    request, begun = request_of(scan, tmp_path / "out", center=scan.center), []
+    seen, folder = RowsInPlace.write, tmp_path / "work"
+    folder.mkdir()
+
+    def write(rows, first, frames):
+        if first + len(frames) > 60:
+            raise MovedError
+        seen(rows, first, frames)
+
+    monkeypatch.setattr(RowsInPlace, "write", write)
+    rows = Preparation(request, folder, lambda *_: None, begun.append).rows()
+    assert [type(one) for one in begun] == [RowsInPlace, RowStore]
+    assert rows is begun[1]
+    with h5py.File(scan.file) as file:
+        np.testing.assert_array_equal(rows.read_frame(60), file["entry/data/data"][65])
+    rows.close()
+    with pytest.raises(IndexError):
+        begun[0].read_frame(0)
+
+
 def test_a_file_that_was_changed_meanwhile_is_read_again(recorded_scan, tmp_path):
     """Half way the detector's file is replaced: all blocks are made of what it holds then."""
     scan = recorded_scan(rows=48, angles=np.linspace(0, 180, 31))
@@ -471,6 +508,8 @@ def test_too_little_disk_is_said_with_what_is_needed(tmp_path):
     with pytest.raises(SettingsError, match=r"needs 6291\.5 GB"):
         require_room(tmp_path, VolumeSettings(), narrow, stored=True)
     require_room(tmp_path, VolumeSettings(), narrow, stored=False)
+    with pytest.raises(SettingsError, match=r"needs 10397021\.\d GB"):  # no rows give way on a cluster
+        require_room(tmp_path, VolumeSettings(dask="tcp://cluster:8786"), huge, stored=True)
 
 
 def test_a_volume_that_is_there_is_not_made_again(recorded_scan, tmp_path):

@@ -22,14 +22,16 @@ def volume_bytes(layout: RowLayout, settings: VolumeSettings) -> float:
 def require_room(folder: Path, settings: VolumeSettings, layout: RowLayout, *, stored: bool) -> None:
     """See that there is room for a volume, and for rows that are stored in a file beside it.
 
-    The rows of a block give way to its slices, so that what is needed is the larger of both.
+    The rows of a block give way to its slices, so that what is needed is the larger of both; not where a
+    cluster makes them.
 
     Raises
     ------
     SettingsError
         if there is too little.
     """
-    needed = max(volume_bytes(layout, settings), layout.nbytes if stored else 0)
+    volume, rows = volume_bytes(layout, settings), layout.nbytes if stored else 0
+    needed = volume + rows if settings.dask else max(volume, rows)
     there = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free + there
     if free < needed:

@@ -2,9 +2,9 @@
 
 Everything under way lies in one folder beside the result: the rows of the projections that are still needed
 (unless they fit into memory, or stay where the detector wrote them), the volume as far as it is, and the list
-of blocks that are done. A reconstruction that was killed is
-taken up from there by the next one with the same parameters, and gives the same volume to the byte. When all
-is done the volume gets its name, and the folder goes.
+of blocks that are done. A reconstruction that was killed is taken up from there by the next one with the same
+parameters, and gives the same volume to the byte. When all is done the volume gets its name, and the folder
+goes.
 """
 
 import fcntl
@@ -160,7 +160,9 @@ class _Making:
                 for said in pool.make(rest, self._check):
                     done.write(f"{said['band']}\n".encode())
                     done.flush()
-                    store.release(said["band"])
+                    if isinstance(pool, LocalPool):
+                        # of a cluster, a worker that was given up may be at the same block still
+                        store.release(said["band"])
                     self._count(said)
                     slices += _rows(job, said["band"])
                     rate.add(_rows(job, said["band"]))
