@@ -8,8 +8,8 @@ from tomolive.live.questions import Questions
 
 
 @pytest.fixture
-def beside():
-    """Its thread waits until ``go`` is set."""
+def questions():
+    """Their thread waits until ``go`` is set."""
     asked, go = Questions(), threading.Event()
     asked.ask("nothing", None, lambda: go.wait(60), lambda _: None)
     yield asked, go
@@ -17,9 +17,9 @@ def beside():
     asked.close()
 
 
-def test_whoever_asked_before_gets_the_newest_answer(beside):
+def test_whoever_asked_before_gets_the_newest_answer(questions):
     """A question that is asked again is worked out once; nobody waits for ever."""
-    asked, go = beside
+    asked, go = questions
     answers = []
     for number in range(3):
         asked.ask(
@@ -32,9 +32,9 @@ def test_whoever_asked_before_gets_the_newest_answer(beside):
     assert not asked.asks("the centre", "scan")
 
 
-def test_the_same_question_about_two_scans(beside):
+def test_the_same_question_about_two_scans(questions):
     """Each gets its own answer."""
-    asked, go = beside
+    asked, go = questions
     answers = {}
     for scan in ("one", "other"):
         asked.ask("quality", scan, scan.upper, lambda a, scan=scan: answers.update({scan: a}))
@@ -44,9 +44,9 @@ def test_the_same_question_about_two_scans(beside):
     assert answers == {"one": "ONE", "other": "OTHER"}
 
 
-def test_a_question_that_fails_is_answered(beside):
+def test_a_question_that_fails_is_answered(questions):
     """With nothing: the reconstruction is right without it."""
-    asked, go = beside
+    asked, go = questions
     answers = []
     asked.ask("quality", "scan", lambda: 1 / 0, answers.append)
     go.set()

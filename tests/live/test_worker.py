@@ -423,7 +423,7 @@ def test_references_that_this_process_has_not_seen(live, scan_of):
         )
 
     def until_fetched():
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "No flats" in runs.store.latest.status.message:
             assert time.monotonic() < deadline
             runs.feeder.give(second.run.resource("camera"))
@@ -472,7 +472,7 @@ def test_references_are_asked_for_again(live, scan_of):
 
     def until(words, told):
         def wait():
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while (words in runs.store.latest.status.message) != told:
                 assert time.monotonic() < deadline
                 runs.feeder.be_idle()
@@ -503,7 +503,7 @@ def test_references_that_cannot_be_had(live, scan_of):
     scan = scan_of.Scan(**second_start(scan, "no-such-run"))
 
     def until_told():
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "no-such-" not in runs.store.latest.status.message:
             assert time.monotonic() < deadline
             runs.feeder.be_idle()

@@ -21,7 +21,7 @@ class Runner(Protocol):
 
 
 class VolumeOrders:
-    """VolumeOrders volumes of scans, with the settings that are in force on the page.
+    """Orders volumes of scans, with the settings that are in force on the page.
 
     Parameters
     ----------
