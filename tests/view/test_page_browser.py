@@ -532,6 +532,31 @@ def test_what_stands_there_is_not_written_again(page_server: Any, open_page: Any
     assert open_page(page_server.url).evaluate(WRITE_TWICE) == [3, 0, 2]
 
 
+LOOK = """hidden => {
+  Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_tab_that_nobody_looks_at_is_told_and_draws_when_somebody_does(
+    page_server: Any, open_page: Any, scan: Any
+) -> None:
+    """Hidden, its numbers go on and its pictures stand still; looked at again it draws the newest."""
+    scan.publish(30)
+    page = open_page(page_server.url)
+    drawn(page)
+    page.evaluate(LOOK, True)
+    page.evaluate("new Promise(requestAnimationFrame)")  # one that was asked for before may still come
+    page.evaluate("window.draws = 0; document.addEventListener('tomolive:drawn', () => window.draws++)")
+    for frames in (60, 90):
+        scan.publish(frames)
+        page.locator("#progress-words", has_text=f"{frames} of 180").wait_for()
+    assert page.evaluate("window.draws") == 0
+    page.evaluate(LOOK, False)
+    until(page, "window.draws > 0")
+    page.locator("[data-plane=xy] .badge", has_text="90 of 180 degrees").wait_for()
+
+
 def test_workers_and_their_share_are_shown(page_server: Any, open_page: Any, scan: Any) -> None:
     """With more than one worker each one's rows, projections and state are listed; one alone is not."""
     one, two = WorkerShare("a", (0, 64), 60), WorkerShare("b", (64, 128), 58, "lost")

@@ -346,6 +346,29 @@ def test_pictures_come_only_after_the_last_were_drawn(page_server: Any, scan: An
         assert next_state(line)["frames_received"] == 19
 
 
+def test_who_draws_nothing_hears_that_the_line_is_alive(
+    page_server: Any, scan: Any, monkeypatch: Any
+) -> None:
+    """A tab that nobody looks at acknowledges nothing; it is told states, however often new ones come."""
+    monkeypatch.setattr("tomolive.view.viewers.HEARTBEAT_S", 0.3)
+    ended = threading.Event()
+
+    def publish() -> None:
+        frames = 10
+        while not ended.wait(0.02):
+            scan.publish(frames := frames + 1)
+
+    scan.publish(10)
+    with watching(page_server.url) as line, ThreadPoolExecutor(1) as thread:
+        first = next_state(line)
+        thread.submit(publish)
+        try:
+            later = next_state(line, lambda state: state["frames_received"] > first["frames_received"])
+        finally:
+            ended.set()
+        assert later["sending"] == []
+
+
 def test_numbers_alone_wait_for_pictures_and_news_do_not() -> None:
     """A state in which only numbers are new waits a moment for pictures; what people wait for does not."""
     before = Snapshot(status=Status(run_uid="a", state="projections"))

@@ -4,6 +4,7 @@ One task waits for the store while there is a viewer. Each viewer has one snapsh
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -127,13 +128,20 @@ class Viewer:
         return news
 
     def patience(self, snapshot: Snapshot, pending: tuple[Wish, ...]) -> float:
-        """Return for how many seconds a state without new pictures can wait for some: numbers alone can."""
-        if self.told is None or pending != self.told[1]:
+        """Return for how many seconds a state without new pictures can wait for some: numbers alone can.
+
+        Who has not drawn the last pictures only hears, now and then, that the line is alive.
+        """
+        if self.told is None:
             return 0.0
-        now, before = snapshot.status, self.told[0].status
-        if (now.run_uid, now.state, now.message) != (before.run_uid, before.state, before.message):
-            return 0.0
-        return self.told_at + _NUMBERS_S - time.monotonic()
+        wait = HEARTBEAT_S
+        if self.drawn and (snapshot, pending) != self.told:
+            wait = _NUMBERS_S
+            now, before = snapshot.status, self.told[0].status
+            said = (now.run_uid, now.state, now.message) != (before.run_uid, before.state, before.message)
+            if said or pending != self.told[1]:
+                return 0.0
+        return self.told_at + wait - time.monotonic()
 
     def look(self, wanted: Mapping[str, int]) -> None:
         """Look at other pictures; what is not looked at any more is forgotten."""
@@ -221,24 +229,18 @@ class Audience:
 
     async def _feed(self, socket: WebSocket, viewer: Viewer) -> None:
         """Send the newest state; with pictures only if the last ones are drawn."""
-        viewer.wake.set()
-        patience = HEARTBEAT_S
+        patience = 0.0
         while True:
-            silent = False
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(viewer.wake.wait(), patience)
-            except TimeoutError:
-                silent = True
             viewer.wake.clear()
-            snapshot = self._store.latest
-            state = (snapshot, self._controls.pending)
-            news = viewer.news(snapshot) if viewer.drawn else {}
-            changed = viewer.drawn and state != viewer.told
-            patience = viewer.patience(*state) if changed and not (silent or news) else HEARTBEAT_S
-            if silent or news or (changed and patience <= 0):
-                viewer.told, viewer.told_at = state, time.monotonic()
-                patience = HEARTBEAT_S
+            state = (self._store.latest, self._controls.pending)
+            news = viewer.news(state[0]) if viewer.drawn else {}
+            patience = viewer.patience(*state)
+            if news or patience <= 0:
+                viewer.told = state
                 await self._send(socket, viewer, *state, news)
+                viewer.told_at, patience = time.monotonic(), HEARTBEAT_S
 
     async def _send(
         self,
