@@ -18,6 +18,7 @@ import tifffile
 
 from tomolive.live.results.figure import draw
 from tomolive.live.results.files import write_results
+from tomolive.view.catalog_runs import CatalogRuns
 from tomolive.view.runs import FinishedRuns
 
 SUMMARY = {
@@ -223,6 +224,93 @@ def test_a_catalog_that_does_not_answer_is_told(serve_page: Any, results: Path) 
     reply = httpx.get(url + "api/runs", timeout=60).json()
     assert [run["run_uid"] for run in reply["runs"]] == ["aaaa-1"]
     assert "does not answer" in reply["catalog"]
+
+
+class SlowCatalog:
+    """A catalog, its result and the volume in it, which cannot be read before ``go_on`` is set."""
+
+    shape = (4, 8, 8)
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.metadata = {"start": {"tomolive": {"parameters": {}}}}
+
+    def search(self, _: object) -> "SlowCatalog":
+        """As Tiled's client."""
+        return self
+
+    def values(self) -> "list[SlowCatalog]":
+        """As Tiled's client."""
+        return [self]
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __getitem__(self, part: object) -> Any:
+        if part == "volume":
+            return self
+        self.go_on.wait(60)
+        return np.zeros((4, 8))
+
+
+def test_who_looks_through_volumes_keeps_nobody_from_pictures(
+    serve_page: Any, scan: Any, monkeypatch: Any
+) -> None:
+    """While more slices of a volume are asked for than are read at once, list and pictures are served."""
+    pytest.importorskip("tiled.queries")
+    catalog = SlowCatalog()
+    monkeypatch.setattr(CatalogRuns, "_open", lambda _: catalog)
+    monkeypatch.setattr(CatalogRuns, "_look", lambda _: [])
+    url = serve_page(catalog="http://catalog.test").url
+    scan.publish(40)
+    host, port = url.split("/")[2].split(":")
+    ask = f"GET /api/runs/a/volume.tif?y=1 HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    lines = [socket.create_connection((host, int(port)), 60) for _ in range(50)]
+    try:
+        for line in lines:
+            line.sendall(ask)
+        assert [run["from"] for run in listed(url)] == ["running"]
+        assert httpx.get(url + "api/slices/xy.tif", timeout=60).status_code == 200
+        catalog.go_on.set()
+        assert {line.recv(12, socket.MSG_WAITALL) for line in lines} == {b"HTTP/1.1 200"}
+    finally:
+        catalog.go_on.set()
+        for line in lines:
+            line.close()
+
+
+@pytest.mark.browser
+def test_any_slice_of_a_volume_can_be_looked_at(
+    page_server: Any, open_page: Any, wait: Callable[..., Any]
+) -> None:
+    """It is shown wherever it lies, and the TIFF and the Python that are offered are those of this slice."""
+    run = {
+        **SUMMARY, "run_uid": "eeee-5", "folder": "eeee-5", "from": "catalog", "finished": 0,
+        "picture": False, "volume": [6, 32, 40],
+    }  # fmt: skip
+    png = io.BytesIO()
+    draw({"xy": np.eye(8, dtype=np.float32)}, {}, title="", units="", pixel_size_um=None).save(png, "png")
+    page = open_page(page_server.url)
+    page.route("**/api/runs", lambda route: route.fulfill(json={"runs": [run], "catalog": ""}))
+    page.route(
+        "**/volume.json", lambda route: route.fulfill(json={"uri": "file://localhost/kept/100%25.zarr"})
+    )
+    page.route("**/volume.png?*", lambda route: route.fulfill(body=png.getvalue(), content_type="image/png"))
+    page.reload()
+    wait(lambda: page.locator("#runs").is_enabled(), "the list")
+    page.click("#runs")
+    page.locator("dialog dl", has_text="6 \u00d7 32 \u00d7 40 in /kept/100%25.zarr").wait_for()
+    code, tiff = page.locator("dialog pre"), page.get_by_role("link", name="TIFF", exact=True)
+    shown = [(code.inner_text(), tiff.get_attribute("href"))]
+    page.get_by_label("Which way the slice of the volume lies").select_option("x")
+    page.get_by_label("Position of the slice in the volume").press("ArrowRight")
+    wait(lambda: page.locator("dialog img").get_attribute("src").endswith("?x=21"), "the slice")
+    shown.append((code.inner_text(), tiff.get_attribute("href")))
+    for (offered, link), (plane, place) in zip(shown, [("xy", "z=3"), ("yz", "x=21")], strict=True):
+        assert f"volume.tif?{place}" in offered
+        assert f"{plane} = tifffile" in offered
+        assert link.endswith(f"api/runs/eeee-5/volume.tif?{place}")
+    assert code.get_attribute("aria-label") == "Python that opens the YZ slice"
 
 
 @pytest.mark.browser

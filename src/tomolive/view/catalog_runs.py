@@ -21,7 +21,9 @@ _SLICES, _VOLUME = "live_reconstruction", "volume_reconstruction"
 
 
 class CatalogRuns:
-    """The newest runs of one catalog; any thread may ask, one at a time does.
+    """The newest runs of one catalog; any thread may ask.
+
+    One at a time looks for runs; who reads a result keeps nobody from it.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ class CatalogRuns:
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]] | None:
         """Return a slice of the newest volume of a run, and its parameters; None: there is none.
 
-        It lies across ``axis``, z, y or x, at ``position``; across y and x most of the volume's file is read.
+        It lies across ``axis``, z, y or x, at ``position``; across y and x the catalog reads far more for it.
 
         Raises
         ------
@@ -117,10 +119,11 @@ class CatalogRuns:
 
         from tomolive.catalog.open import tiled_errors
 
-        with self._lock, tiled_errors(self._uri):
-            of_run = self._open().search(Key("start.raw_run") == uid)
-            results = reversed(of_run.search(Key("start.plan_name") == plan).values())
-            found = next((result for result in results if stream in result), None)
+        with tiled_errors(self._uri):
+            with self._lock:
+                of_run = self._open().search(Key("start.raw_run") == uid)
+                results = reversed(of_run.search(Key("start.plan_name") == plan).values())
+                found = next((result for result in results if stream in result), None)
             if found is None:
                 yield None
             else:

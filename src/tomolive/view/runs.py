@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import numpy as np
 from starlette.requests import Request
@@ -28,6 +30,8 @@ FILES = ("slices.png", "xy.tif", "xz.tif", "yz.tif", "summary.json")
 _SLICE_ACROSS = {"z": "xy", "y": "xz", "x": "yz"}
 _MEDIA = {".png": "image/png", ".tif": "image/tiff", ".json": "application/json"}
 _MOST = 50
+_MOST_READING = 4
+"""Requests that read results out of the catalog at once; more wait for these."""
 _TICK_NS = 2_000_000_000
 _TOLD = (
     "run_uid", "scan_id", "sample", "plan", "outcome", "frames", "center", "center_source", "filter",
@@ -63,9 +67,20 @@ class RunList:
             Route("/api/runs/{run}/{file}", self.file),
         ]
 
+    # Threads of their own: who waits for a catalog, or looks through volumes, keeps nobody from live
+    # pictures, nor from the list.
+
+    @cached_property
+    def _listing(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(1)
+
+    @cached_property
+    def _reading(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(_MOST_READING)
+
     async def runs(self, _: Request) -> Response:
         """Answer with what is known of the newest scans, newest first, and why others are not listed."""
-        runs = await anyio.to_thread.run_sync(self.newest)
+        runs = await anyio.to_thread.run_sync(self.newest, limiter=self._listing)
         return JSONResponse({"runs": runs, "catalog": self._catalog.problem})
 
     def newest(self) -> list[dict[str, Any]]:
@@ -91,7 +106,9 @@ class RunList:
         if path is not None:
             return FileResponse(path, filename=f"{run}-{file}", content_disposition_type="inline")
         try:
-            body = await anyio.to_thread.run_sync(_from_catalog, self._catalog, run, file)
+            body = await anyio.to_thread.run_sync(
+                _from_catalog, self._catalog, run, file, limiter=self._reading
+            )
         except CatalogError as error:
             return JSONResponse({"error": str(error)}, 502)
         if body is None:
@@ -110,7 +127,9 @@ class RunList:
             expected = "expected volume.json, or volume.png or volume.tif with one of ?z=, ?y= and ?x="
             return JSONResponse({"error": expected}, 404)
         try:
-            body = await anyio.to_thread.run_sync(_of_volume, self._catalog, run, form, axis, int(asked))
+            body = await anyio.to_thread.run_sync(
+                _of_volume, self._catalog, run, form, axis, int(asked), limiter=self._reading
+            )
         except CatalogError as error:
             return JSONResponse({"error": str(error)}, 502)
         if body is None:

@@ -1,6 +1,7 @@
 // The scan that runs and those that are over, of this process and of the catalog: a list, and the picture that each left.
 
 import { number, ranges, seconds } from "./units.js";
+import { mark } from "./write.js";
 
 const name = (run) => [run.scan_id === null ? run.run_uid.slice(0, 8) : `Scan ${run.scan_id}`, run.sample].filter(Boolean).join(" · ");
 
@@ -9,13 +10,19 @@ export const pythonFor = (plane, url) => `import io, urllib.request, tifffile\n\
 
 const baseOf = (run) => `api/runs/${encodeURIComponent(run.folder)}`;
 
+const ACROSS = { z: "xy", y: "xz", x: "yz" };
+
 /** The volume of a scan in the catalog: where it is, and any slice of it. */
 class VolumeSlices {
-  /** back(run) shows the other pictures of a run again, located(run, path) tells where its volume is. */
-  constructor(row, picture, back, located) {
+  /**
+   * back(run) shows the other pictures of a run again, located(run, path) tells where its volume is, and
+   * shown(plane, path) which slice is looked at.
+   */
+  constructor(row, picture, { back, located, shown }) {
     this.row = row;
     this.picture = picture;
     this.back = back;
+    this.shown = shown;
     this.located = located;
     this.run = null;
     this.box = row.querySelector("[type=checkbox]");
@@ -68,6 +75,7 @@ class VolumeSlices {
     this.picture.src = this.address("png");
     this.picture.alt = `Slice at ${this.axis.value} = ${this.range.value} of the volume of ${name(this.run)}`;
     this.link.href = this.address("tif");
+    this.shown(ACROSS[this.axis.value], this.link.href);
   }
 }
 
@@ -80,7 +88,11 @@ export class Runs {
     this.facts = dialog.querySelector("dl");
     this.code = dialog.querySelector("pre");
     this.files = dialog.querySelector(".files");
-    this.volume = new VolumeSlices(dialog.querySelector(".volume"), this.picture, (run) => this.show(run), (run, path) => this.tell(run, path));
+    this.volume = new VolumeSlices(dialog.querySelector(".volume"), this.picture, {
+      back: (run) => this.show(run),
+      located: (run, path) => this.tell(run, path),
+      shown: (plane, path) => this.offer(plane, path),
+    });
     this.state = "";
     this.chosen = null;
     button.addEventListener("click", async () => {
@@ -146,8 +158,6 @@ export class Runs {
       link.download = `${run.folder}-${file}`;
       return link;
     }));
-    const slice = run.from === "running" ? "api/slices/xy.tif" : run.picture ? `${base}/xy.tif` : run.volume ? this.volume.address("tif") : "";
-    this.code.textContent = slice && pythonFor("xy", new URL(slice, location.href));
   }
 
   /** Show the slices that a run left. */
@@ -155,6 +165,13 @@ export class Runs {
     this.picture.hidden = !run.picture;
     this.picture.src = run.picture ? `${baseOf(run)}/slices.png?${run.finished}` : "";
     this.picture.alt = run.picture ? `The three slices of ${name(run)}` : "";
+    this.offer("xy", run.from === "running" ? "api/slices/xy.tif" : run.picture ? `${baseOf(run)}/xy.tif` : "");
+  }
+
+  /** Offer the Python that opens a slice; none without a path. */
+  offer(plane, path) {
+    this.code.textContent = path && pythonFor(plane, new URL(path, location.href));
+    mark(this.code, { "aria-label": `Python that opens the ${plane.toUpperCase()} slice` });
   }
 
   tell(run, volume = "") {
