@@ -15,7 +15,8 @@ from tomolive.recon.parallel import allowed_cores, blocks, run
 
 Floats = npt.NDArray[np.float32]
 
-_RANKS = 64
+_AT_ONCE = 64
+"""Columns, or ranks, that a thread takes at once."""
 _COLUMNS = 16
 """Columns that fill a line of the cache."""
 _BYTES = 4
@@ -152,12 +153,12 @@ class Ranked:
             first, last = block
             _sort_columns(bits[:, first:last], values[first:last], self._order[first:last])
 
-        run(sort, blocks(len(values), _RANKS), self._threads)
+        run(sort, blocks(len(values), _AT_ONCE), self._threads)
 
     def smooth(self, size: int) -> Floats:
         """Return the running median over ``size`` columns, rank by rank; valid until the next call."""
         ranks, out = self.values.shape[1], self._smooth
-        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _RANKS), self._threads)
+        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _AT_ONCE), self._threads)
         return out
 
     def put_back(self, ranked: Floats, out: Floats) -> None:

@@ -131,7 +131,7 @@ class BlockMaker:
         return self.slices(band, self._store.read(band))
 
     def slices(self, band: int, stored: npt.NDArray[Any]) -> Floats:
-        """Return the reconstruction of a band, (rows, y, x), from what the store holds of it."""
+        """Return the slices of a band, (rows, y, x), from its stored rows, which may be overwritten."""
         job, threads = self.job, self._threads
         sinograms = read_band(
             band,
