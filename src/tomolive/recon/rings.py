@@ -158,7 +158,8 @@ class Ranked:
     def smooth(self, size: int) -> Floats:
         """Return the running median over ``size`` columns, rank by rank; valid until the next call."""
         ranks, out = self.values.shape[1], self._smooth
-        run(lambda b: _median_down(self.values, b[0], b[1], size, out), blocks(ranks, _AT_ONCE), self._threads)
+        pieces = blocks(ranks, _AT_ONCE)
+        run(lambda b: _median_down(self.values, b[0], b[1], size, out), pieces, self._threads)
         return out
 
     def put_back(self, ranked: Floats, out: Floats) -> None:
