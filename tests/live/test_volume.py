@@ -499,6 +499,23 @@ def test_a_file_that_was_changed_meanwhile_is_read_again(recorded_scan, tmp_path
     np.testing.assert_array_equal(volume, whole)
 
 
+def test_a_file_that_is_written_to_meanwhile_is_copied(recorded_scan, tmp_path):
+    """Somebody adds to the detector's file before the first block: the volume is made of a copy of the frames."""
+    scan = recorded_scan(rows=16)
+    request, begun = request_of(scan, tmp_path / "out", center=scan.center), []
+
+    def annotate(progress):
+        if progress.total and not begun:  # the rows are known, and no block is made
+            begun.append(request.path.with_name(f".{request.path.name}.partial") / "rows.npz")
+            assert begun[0].exists()
+            with h5py.File(scan.file, "r+") as file:
+                file["entry/theta"] = np.arange(3.0)
+
+    volume = values(make_volume(request, tell=annotate).path)
+    whole = values(make_volume(request_of(scan, tmp_path / "whole", center=scan.center)).path)
+    np.testing.assert_array_equal(volume, whole)
+
+
 def test_too_little_disk_is_said_with_what_is_needed(tmp_path):
     """The error names the folder, and the larger of volume and stored rows: one gives way to the other."""
     huge = RowLayout(3000, 2**17, 2**17, "<u2")

@@ -144,6 +144,10 @@ class RowsInPlace:
     def release(self, band: int) -> None:
         """Do nothing: they are the detector's files."""
 
+    def is_changed(self) -> bool:
+        """Whether one of the files was written to, or replaced."""
+        return _stamps(self._paths) != self._stamps
+
     def close(self) -> None:
         """Let go of the files."""
         for descriptor in self._descriptors:

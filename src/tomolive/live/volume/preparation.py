@@ -74,12 +74,18 @@ class Preparation:
         begin: Callable[[Rows], object],
     ) -> None:
         self._request, self._folder, self._say, self._begin = request, folder, say, begin
+        self._copies = bool(request.volume.dask)  # whose workers may not see the detector's files
         self.share = Share(False, 1, 1)
         self.seconds = self.peak_mb = 0.0
 
     def rows(self) -> Rows:
         """Return the rows of the projections; the folder then holds a `VolumeJob` and its arrays."""
         return self._taken_up() or self._prepared()
+
+    def begin_anew(self) -> None:
+        """Forget what was done; the rows are then copied, whatever somebody does to the detector's files."""
+        self._copies = True
+        self._clear()
 
     def _taken_up(self) -> Rows | None:
         """Return the rows that a process before has left complete, or None."""
@@ -89,7 +95,7 @@ class Preparation:
         rows = None
         if (self._folder / ROWS).exists():
             rows = RowStore.open(self._folder / ROWS, job.layout)
-        elif (self._folder / IN_PLACE).exists() and not self._request.volume.dask:
+        elif (self._folder / IN_PLACE).exists() and not self._copies:
             try:
                 rows = RowsInPlace.load(self._folder)
             except FileAccessError as error:
@@ -123,7 +129,7 @@ class Preparation:
         processes = request.volume.processes
         how = Reading(files, request.corrections, self._rules(), processes, told=self._tell_reading)
         rows = None
-        if not request.volume.dask:  # whose workers may not see the detector's files
+        if not self._copies:
             with suppress(MovedError):
                 rows = read_field(documents, fetch, self._make_store, replace(how, in_place=self._leave))
         rows = rows or read_field(documents, fetch, self._make_store, how)

@@ -101,6 +101,10 @@ class Rows(Protocol):
         """Let go of what only this band needs; it is not read again."""
         ...
 
+    def is_changed(self) -> bool:
+        """Whether somebody else has written to them since."""
+        ...
+
     def close(self) -> None:
         """Let go of everything."""
         ...
@@ -151,6 +155,10 @@ class RowStore:
     def open(cls, path: Path, layout: RowLayout) -> "RowStore":
         """Open an existing store."""
         return cls(os.open(path, os.O_RDWR), layout)
+
+    def is_changed(self) -> bool:
+        """Return False: they are nobody else's."""
+        return False
 
     def close(self) -> None:
         """Let go of the file or the memory."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tomolive.errors import SettingsError
+from tomolive.errors import ReconstructionError, SettingsError
 from tomolive.live.snapshot import VolumeProgress
 from tomolive.live.volume.job import VolumeJob
 from tomolive.live.volume.memory import BASE_MB, resident_mb
@@ -135,18 +135,29 @@ class _Making:
     def run(self) -> VolumeResult:
         """Do it all."""
         try:
-            store = self._preparation.rows()
-            self._seconds["reading"] = self._preparation.seconds
-            try:
-                job = VolumeJob.load(self._folder)
-                self._make_blocks(job, store)
-            finally:
-                store.close()
+            while (job := self._made()) is None:
+                self._preparation.begin_anew()
         finally:
             self._end_processes()
         return self._finish(job)
 
     # -- the blocks -----------------------------------------------------------------------------------------
+
+    def _made(self) -> VolumeJob | None:
+        """Make all blocks; return None if somebody wrote to the detector's files meanwhile."""
+        store = self._preparation.rows()
+        self._seconds["reading"] += self._preparation.seconds
+        try:
+            job = VolumeJob.load(self._folder)
+            self._make_blocks(job, store)
+        except ReconstructionError as error:
+            if not store.is_changed():
+                raise
+            log.warning("the volume begins anew, of a copy: %s", error)
+            return None
+        finally:
+            store.close()
+        return job
 
     def _make_blocks(self, job: VolumeJob, store: Rows) -> None:
         with (self._folder / DONE).open("a+b") as done:
