@@ -500,7 +500,7 @@ def test_a_file_that_was_changed_meanwhile_is_read_again(recorded_scan, tmp_path
 
 
 def test_a_file_that_is_written_to_meanwhile_is_copied(recorded_scan, tmp_path):
-    """Somebody adds to the detector's file before the first block: the volume is made of a copy of the frames."""
+    """Somebody adds to the detector's file before the first block: a copy of its frames is used."""
     scan = recorded_scan(rows=16)
     request, begun = request_of(scan, tmp_path / "out", center=scan.center), []
 
