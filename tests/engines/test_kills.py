@@ -16,7 +16,8 @@ def test_killing_anyone_at_random_moments_loses_doubles_and_reorders_nothing(bro
         tmp_path, 2, 800, 3, 1000.0, seed, lambda _: None, cast_in=lambda at: EngineCast(at, broker)
     )
     assert (outcome.lost, outcome.duplicated, outcome.out_of_order) == (0, 0, 0), f"seed {seed}: {outcome}"
-    assert outcome.promised == 1600
+    # a publisher that is killed between publishing and noting a document has not promised it
+    assert 1600 - outcome.publisher_kills <= outcome.promised <= 1600, f"seed {seed}: {outcome}"
 
 
 def test_a_publisher_that_begins_without_a_broker_delivers_when_one_comes(
