@@ -7,6 +7,7 @@ import pytest
 
 from tomolive.bench import fault_kills
 from tomolive.bench.engines import EngineCast
+from tomolive.bench.fault_roles import numbers_in
 
 
 def test_killing_anyone_at_random_moments_loses_doubles_and_reorders_nothing(broker, tmp_path):
@@ -16,6 +17,8 @@ def test_killing_anyone_at_random_moments_loses_doubles_and_reorders_nothing(bro
         tmp_path, 2, 800, 3, 1000.0, seed, lambda _: None, cast_in=lambda at: EngineCast(at, broker)
     )
     assert (outcome.lost, outcome.duplicated, outcome.out_of_order) == (0, 0, 0), f"seed {seed}: {outcome}"
+    tried = {(path.name, n) for path in tmp_path.rglob("tried-*") for n in numbers_in(path)}
+    assert len(tried) == 1600
     # a publisher that is killed between publishing and noting a document has not promised it
     assert 1600 - outcome.publisher_kills <= outcome.promised <= 1600, f"seed {seed}: {outcome}"
 
