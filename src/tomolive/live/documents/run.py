@@ -111,6 +111,17 @@ class Scan:
         """'success', 'abort', 'fail', or 'no stop document' as long as none has come."""
         return str(self.stop.get("exit_status", "success")) if self.stop else "no stop document"
 
+    def about(self) -> dict[str, Any]:
+        """Return what every result says of the scan that it is of."""
+        return {
+            "run_uid": self.run_uid,
+            "scan_id": self.scan_id,
+            "sample": self.sample,
+            "plan": self.plan,
+            "rules": self.rules.name,
+            "outcome": self.outcome,
+        }
+
     @property
     def complete(self) -> bool:
         """Whether the run has stopped and every announced frame has come, or is known to be missing."""

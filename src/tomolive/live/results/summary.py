@@ -20,12 +20,7 @@ def summarize(
     ``positions`` are those of its slices, if they are not what is shown.
     """
     return {
-        "run_uid": scan.run_uid,
-        "scan_id": scan.scan_id,
-        "sample": scan.sample,
-        "plan": scan.plan,
-        "rules": scan.rules.name,
-        "outcome": scan.outcome,
+        **scan.about(),
         "failure": scan.failure,
         "frames": {
             "planned": scan.planned,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tomolive import __version__, geometry
 from tomolive.errors import FileAccessError
+from tomolive.live.beam import ranges_of
 from tomolive.live.documents.rules import Rules, load_rules, shipped_rules
 from tomolive.live.volume.disk import require_room
 from tomolive.live.volume.in_place import IN_PLACE, MovedError, RowsInPlace
@@ -257,22 +258,18 @@ class Preparation:
 
     def _about(self, job: VolumeJob, rows: ScanRows, center: float, how: str) -> dict[str, Any]:
         request, scan = self._request, rows.scan
+        lost = np.setdiff1d(rows.numbers[~rows.present], rows.without_beam)
         return {
             "title": f"{scan.sample or 'volume'}, run {scan.run_uid[:8]}",
             "result_uid": str(uuid.uuid4()),
             "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "run_uid": scan.run_uid,
-            "scan_id": scan.scan_id,
-            "sample": scan.sample,
-            "plan": scan.plan,
-            "rules": scan.rules.name,
-            "outcome": scan.outcome,
+            **scan.about(),
             "frames": {
                 "planned": scan.planned,
                 "announced": len(scan.announced),
                 "used": int(rows.present.sum()),
-                "missing": _ranges(np.setdiff1d(rows.numbers[~rows.present], rows.without_beam)),
-                "without_beam": _ranges(rows.without_beam),
+                "missing": [list(r) for r in ranges_of(lost)],
+                "without_beam": [list(r) for r in ranges_of(rows.without_beam)],
                 "darks": rows.darks,
                 "flats": rows.flats,
             },
@@ -304,16 +301,6 @@ def _arrays_of(rows: ScanRows) -> ScanArrays:
         order = np.argsort(angles, kind="stable")
         frames, angles = frames[order], angles[order]
     return ScanArrays(angles, frames, rows.numbers[frames], rows.flat_field)
-
-
-def _ranges(numbers: npt.NDArray[np.int64]) -> list[list[int]]:
-    """Return increasing numbers as half-open ranges.
-
-    >>> _ranges(np.array([3, 4, 9]))
-    [[3, 5], [9, 10]]
-    """
-    cuts = np.flatnonzero(np.diff(numbers) > 1) + 1
-    return [[int(part[0]), int(part[-1]) + 1] for part in np.split(numbers, cuts) if len(part)]
 
 
 def _coverage(angles: npt.NDArray[np.float64], *, widened: bool) -> float:
