@@ -17,7 +17,7 @@ def by_fourier_transform(rows, name):
 
 
 @pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize("columns", [41, 256, 1000])
+@pytest.mark.parametrize("columns", [20, 41, 256, 1000, 2560])
 def test_recursion_equals_the_fourier_transform(name, columns):
     """To a few parts in ten thousand, for discs, whose low frequencies are the hard part, and noise."""
     rng = np.random.default_rng(3)

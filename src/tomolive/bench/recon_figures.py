@@ -11,6 +11,8 @@ import numpy as np
 ANGLES = {512: 720, 1024: 1500, 2048: 3000}
 """Detector columns -> projections of the scan that is reconstructed."""
 
+_TURNS = 10
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -43,14 +45,28 @@ class Clock:
         self, work: Callable[[], Any], rounds: int | None = None, *, warm: bool = True
     ) -> tuple[float, Any]:
         """Return the shortest time in milliseconds, after a round that does not count, and the result."""
-        now = time.process_time if self.threads == 1 else time.perf_counter
         result = work() if warm else None
         best = np.inf
         for _ in range(rounds or self.rounds):
-            start = now()
-            result = work()
-            best = min(best, now() - start)
-        return 1e3 * best, result
+            took, result = self._time(work)
+            best = min(best, took)
+        return best, result
+
+    def by_turns(self, *works: Callable[[], Any]) -> list[float]:
+        """Return the shortest time of each, in milliseconds.
+
+        They take turns, many times: a processor that changes its speed does so to all of them.
+        """
+        for work in works:
+            work()
+        times = [[self._time(work)[0] for work in works] for _ in range(_TURNS * self.rounds)]
+        return np.min(times, axis=0).tolist()
+
+    def _time(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        now = time.process_time if self.threads == 1 else time.perf_counter
+        start = now()
+        result = work()
+        return 1e3 * (now() - start), result
 
 
 def peer(

@@ -42,12 +42,19 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
     def three_planes() -> None:
         planes.add([Filtered(Bands(), radians, weights)], center)
 
+    out = np.empty(raw.shape, np.float32)
+
+    def correction() -> None:
+        line_integrals(raw, field, out)
+
     work = f"live {size} x {size}, uint16"
-    took = clock.best(three_planes)[0] / _BATCH
+    if clock.threads == 1:
+        took, alone = (each / _BATCH for each in clock.by_turns(three_planes, correction))
+    else:
+        took = clock.best(three_planes)[0] / _BATCH
+        alone = Clock(1, clock.rounds).best(correction)[0] / _BATCH
     rate = f"{1e3 / took:.0f} projections/s, {raw[0].nbytes / took / 1e6:.2f} GB/s, batches of {_BATCH}"
     yield Figure(work, "tomolive, all of it", took, 1.0, note=rate)
-    out = np.empty(raw.shape, np.float32)
-    alone = Clock(1, clock.rounds).best(lambda: line_integrals(raw, field, out))[0] / _BATCH
     note = f"one thread; all of it costs {took / alone:.1f} times this"
     must = at_most(took / alone, 4, " times") if clock.threads == 1 else {}
     yield Figure(work, "dark, flat, -log alone", alone, alone / took, note=note, **must)

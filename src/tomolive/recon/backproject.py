@@ -65,8 +65,34 @@ def _turn(filtered, out):
                     out[a, column + 1, row] = filtered[a, row, column]
 
 
+class SliceRows(NamedTuple):
+    """What `add_to_slice` draws with: filtered rows of one slice, ready to be interpolated."""
+
+    values: npt.NDArray[np.float32]
+    """Guarded rows with zeros at both ends, in whole groups of projections."""
+    rises: npt.NDArray[np.float32]
+    """How much the next value is above each, as `tomolive.recon.vectors.interpolate` wants it."""
+    columns: int
+    """Of the detector."""
+
+
+def slice_rows(rows: npt.NDArray[np.float32]) -> SliceRows:
+    """Return one guarded row for each angle, (n, columns + 3), as `add_to_slice` wants them."""
+    count, width = rows.shape
+    # Projections that are nothing fill up the last group. Zeros at both ends: a vector may lie across an end
+    # of the detector, and one beyond it reads nothing but them.
+    shape = _whole(count, _GROUP), _whole(width + 2 * _MARGIN, 2 * WIDTH)
+    values, rises = aligned_empty(shape), aligned_empty(shape)
+    values[:] = 0
+    values[:count, _MARGIN : _MARGIN + width] = rows
+    np.subtract(values[:, 1:], values[:, :-1], out=rises[:, :-1])
+    rises[:, -1] = 0
+    rises *= _FLOAT(2.0**-FRACTION)
+    return SliceRows(values, rises, width - GUARDS)
+
+
 def add_to_slice(
-    rows: npt.NDArray[np.float32],
+    rows: SliceRows,
     angles: npt.NDArray[np.float64],
     center: float,
     image: npt.NDArray[np.float32],
@@ -77,7 +103,7 @@ def add_to_slice(
     Parameters
     ----------
     rows
-        One guarded row for each angle, (n, columns + 3).
+        What `slice_rows` returns.
     angles
         Radians, (n,).
     center
@@ -87,19 +113,12 @@ def add_to_slice(
     first
         Index y of the first row of ``image``, or of each of its rows.
     """
-    count, width = rows.shape
-    middle = (width - GUARDS - 1) / 2
+    middle = (rows.columns - 1) / 2
     lines = first + np.arange(len(image)) if np.ndim(first) == 0 else np.asarray(first)
-    # Projections that are nothing fill up the last group. Zeros at both ends: a vector may lie across an end
-    # of the detector, and one beyond it reads nothing but them.
-    groups, padded = _whole(count, _GROUP), _whole(width + 2 * _MARGIN, 2 * WIDTH)
-    values = aligned_empty((groups, padded))
-    values[:] = 0
-    values[:count, _MARGIN : _MARGIN + width] = rows
-    steps, slopes = np.zeros((2, groups))
-    steps[:count], slopes[:count] = np.cos(angles), np.sin(angles)
+    steps, slopes = np.zeros((2, len(rows.values)))
+    steps[: len(angles)], slopes[: len(angles)] = np.cos(angles), np.sin(angles)
     starts = center + 1 + _MARGIN - middle * (steps + slopes)
-    _add_to_slice(values, starts, slopes, steps, lines.astype(np.intp), image)
+    _add_to_slice(rows.values, rows.rises, starts, slopes, steps, lines.astype(np.intp), image)
 
 
 def _whole(number: int, of: int) -> int:
@@ -107,10 +126,10 @@ def _whole(number: int, of: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _add_to_slice(rows, starts, slopes, steps, lines, image):
+def _add_to_slice(rows, rises, starts, slopes, steps, lines, image):
     count, width = rows.shape
     pixels = -(-image.shape[1] // WIDTH) * WIDTH
-    values = rows.reshape(-1)
+    values, rises = rows.reshape(-1), rises.reshape(-1)
     # Some lines, and few projections, stay in the cache while they are added to each other.
     total = aligned_floats(_LINES * pixels)
     for top in range(0, lines.size, _LINES):
@@ -128,10 +147,10 @@ def _add_to_slice(rows, starts, slopes, steps, lines, image):
                 lowest3, places3 = _first_places(begin3, a + 3, lines[line], starts, slopes, steps)
                 first = (line - top) * pixels
                 for pixel in range(first, first + pixels, WIDTH):
-                    value0 = interpolate(values, min(max(lowest0, begin0), end0), places0)
-                    value1 = interpolate(values, min(max(lowest1, begin1), end1), places1)
-                    value2 = interpolate(values, min(max(lowest2, begin2), end2), places2)
-                    value3 = interpolate(values, min(max(lowest3, begin3), end3), places3)
+                    value0 = interpolate(values, rises, min(max(lowest0, begin0), end0), places0)
+                    value1 = interpolate(values, rises, min(max(lowest1, begin1), end1), places1)
+                    value2 = interpolate(values, rises, min(max(lowest2, begin2), end2), places2)
+                    value3 = interpolate(values, rises, min(max(lowest3, begin3), end3), places3)
                     store(total, pixel, load(total, pixel) + ((value0 + value1) + (value2 + value3)))
                     lowest0, places0 = lowest0 + stride0, advance(places0, stride0)
                     lowest1, places1 = lowest1 + stride1, advance(places1, stride1)
@@ -234,19 +253,20 @@ def add_to_line(turned, line, image):
     for first in range(0, count, _STREAMS):
         last = min(first + _STREAMS, count)
         for z in range(0, pairs, 2 * WIDTH):
-            for k in range(image.shape[0]):
-                pixel = k * rows + z
-                total, further = load(pixels, pixel), load(pixels, pixel + WIDTH)
+            # two pixels and two vectors at once, whose sums do not wait for each other; of an odd number of
+            # pixels the last one is its own neighbour
+            for k in range(0, image.shape[0], 2):
+                next_ = min(k + 1, image.shape[0] - 1)
+                pixel, neighbour = k * rows + z, next_ * rows + z
+                sum0, sum1 = load(pixels, pixel), load(pixels, pixel + WIDTH)
+                sum2, sum3 = load(pixels, neighbour), load(pixels, neighbour + WIDTH)
                 for a in range(first, last):
-                    place = np.int64(line.places[k, a]) * rows + z
-                    above = line.above[k, a]
-                    below = line.weights[a] - above
-                    total += below * load(values, place)
-                    further += below * load(values, place + WIDTH)
-                    total += above * load(values, place + rows)
-                    further += above * load(values, place + rows + WIDTH)
-                store(pixels, pixel, total)
-                store(pixels, pixel + WIDTH, further)
+                    sum0, sum1 = _add_both(values, line, k, a, rows, z, sum0, sum1)
+                    sum2, sum3 = _add_both(values, line, next_, a, rows, z, sum2, sum3)
+                store(pixels, pixel, sum0)
+                store(pixels, pixel + WIDTH, sum1)
+                store(pixels, neighbour, sum2)
+                store(pixels, neighbour + WIDTH, sum3)
         for z in range(pairs, whole, WIDTH):
             for k in range(image.shape[0]):
                 total = load(pixels, k * rows + z)
@@ -262,6 +282,17 @@ def add_to_line(turned, line, image):
                     place = np.int64(line.places[k, a]) * rows + z
                     above = line.above[k, a]
                     image[k, z] += (line.weights[a] - above) * values[place] + above * values[place + rows]
+
+
+@njit(inline="always")
+def _add_both(values, line, k, a, rows, z, first, second):
+    """Return two vectors of a pixel's column plus what projection a holds there, from row z on."""
+    place = np.int64(line.places[k, a]) * rows + z
+    above = line.above[k, a]
+    below = line.weights[a] - above
+    first = first + below * load(values, place) + above * load(values, place + rows)
+    place += WIDTH
+    return first, second + below * load(values, place) + above * load(values, place + rows)
 
 
 @njit(nogil=True, cache=True)

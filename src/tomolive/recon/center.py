@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights, opposite_pair
-from tomolive.recon.backproject import GUARDS, add_to_slice, guarded
+from tomolive.recon.backproject import SliceRows, add_to_slice, guarded, slice_rows
 from tomolive.recon.candidates import SCORES, candidates
 from tomolive.recon.center_vo import by_wedge
 from tomolive.recon.checks import as_sinograms, check_angles
@@ -128,7 +128,7 @@ def _costs(
     threads: int | None,
 ) -> npt.NDArray[np.float64]:
     """Return how negative the slices are with each candidate, within one circle for all of them."""
-    filtered = [guarded(row, weights) for row in filter_rows(rows, "hann")]
+    filtered = [slice_rows(guarded(row, weights)) for row in filter_rows(rows, "hann")]
     columns = rows.shape[2]
     centers = (candidates + 0.5) / binning - 0.5
     # the same pixels for all, and air among them: inside the sample nothing is near zero
@@ -184,8 +184,8 @@ def busiest(sinograms: Floats) -> Floats:
     return sinograms[[part[np.argmax(contrast[part])] for part in parts]]
 
 
-def _negativity(row: Floats, angles: npt.NDArray[np.float64], center: float, radius: float) -> float:
-    columns = row.shape[1] - GUARDS
+def _negativity(row: SliceRows, angles: npt.NDArray[np.float64], center: float, radius: float) -> float:
+    columns = row.columns
     middle = (columns - 1) / 2
     # some lines of the picture know as much about the centre as all of them
     apart = max(2, round(2 * radius / _LINES))

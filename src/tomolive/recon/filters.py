@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.memory import aligned_empty, aligned_floats
-from tomolive.recon.recursion import convolve, padded_length, recursion
+from tomolive.recon.recursion import convolve, margin_of, padded_length, recursion, room
 from tomolive.recon.vectors import WIDTH, load, splat, store, transpose
 from tomolive.recon.windows import FILTERS, WINDOWS, check_filter, check_padding, response
 
@@ -83,11 +83,12 @@ def filter_bands(
 @njit(nogil=True, cache=True)
 def _filter_rows(rows, kernel, edges, out):
     count, columns = rows.shape
-    lines, half, filtered = scratch(columns, kernel)
+    lines, work, filtered = scratch(columns, kernel)
+    margin = margin_of(kernel)
     for first in range(0, count, WIDTH):
         last = min(first + WIDTH, count)
-        to_lanes(rows[first:last], kernel.near.size, edges, lines)
-        convolve(lines, kernel, half, filtered, 0, WIDTH)
+        to_lanes(rows[first:last], columns, margin, edges, lines)
+        convolve(lines, kernel, work, columns, filtered, 0, WIDTH)
         whole = columns - columns % WIDTH if last - first == WIDTH else 0
         flat = out[first:last].reshape(-1)
         for column in range(0, whole, WIDTH):
@@ -104,29 +105,29 @@ def _filter_bands(rows, kernel, edges, out):
     for number in range(count):
         for first in range(0, height, WIDTH):
             last = min(first + WIDTH, height)
-            to_lanes(rows[number, first:last], kernel.near.size, edges, work[0])
+            to_lanes(rows[number, first:last], columns, margin_of(kernel), edges, work[0])
             filter_lanes(work, kernel, first, last, out[number])
 
 
 @njit(nogil=True, cache=True)
 def scratch(columns, kernel):
-    """Return the lines that `to_lanes` writes and `convolve` reads, and two arrays for what comes of them."""
+    """Return the lines that `to_lanes` writes and `convolve` reads, its room, and lines for the result."""
     padded = padded_length(columns)
-    lines = aligned_floats((padded + 2 * kernel.near.size) * WIDTH)
-    return lines, aligned_floats(padded * WIDTH), aligned_floats(padded * WIDTH)
+    lines = aligned_floats((padded + 2 * margin_of(kernel)) * WIDTH)
+    return lines, room(columns), aligned_floats(padded * WIDTH)
 
 
 @njit(nogil=True, cache=True)
 def filter_lanes(work, kernel, first, last, projection):
     """Filter the lines of a `scratch`, into the rows from first to last of (columns + guards, rows)."""
-    lines, half, filtered = work
+    lines, inner, filtered = work
     width, height = projection.shape
     # without rows for all lanes they go a way about; one call, or it would be compiled twice
     all_lanes = last - first == WIDTH
     target, place, stride = filtered, 0, WIDTH
     if all_lanes:
         target, place, stride = projection.reshape(-1), height + first, height
-    convolve(lines, kernel, half, target, place, stride)
+    convolve(lines, kernel, inner, width - GUARDS, target, place, stride)
     if not all_lanes:
         for column in range(width - GUARDS):
             for row in range(last - first):
@@ -137,20 +138,20 @@ def filter_lanes(work, kernel, first, last, projection):
 
 
 @njit(nogil=True, cache=True)
-def to_lanes(rows, begin, edges, lines):
-    """Write rows (up to WIDTH, columns) as columns of WIDTH numbers, with ``begin`` more at both ends."""
-    height, columns = rows.shape
+def to_lanes(rows, columns, margin, edges, lines):
+    """Write rows (up to WIDTH, columns or more) as columns of WIDTH numbers, ``margin`` more at both ends."""
+    height, stride = rows.shape
     whole = columns - columns % WIDTH if height == WIDTH else 0
     flat = rows.reshape(-1)
     for column in range(0, whole, WIDTH):
-        transpose(flat, column, columns, lines, (begin + column) * WIDTH, WIDTH)
+        transpose(flat, column, stride, lines, (margin + column) * WIDTH, WIDTH)
     for column in range(whole, columns):
         for row in range(WIDTH):
-            lines[(begin + column) * WIDTH + row] = rows[row, column] if row < height else np.float32(0)
-    left, right = load(lines, begin * WIDTH), load(lines, (begin + columns - 1) * WIDTH)
+            lines[(margin + column) * WIDTH + row] = rows[row, column] if row < height else np.float32(0)
+    left, right = load(lines, margin * WIDTH), load(lines, (margin + columns - 1) * WIDTH)
     if not edges:
         left = right = splat(np.float32(0))
-    for column in range(begin):
+    for column in range(margin):
         store(lines, column * WIDTH, left)
-    for column in range(begin + columns, lines.size // WIDTH):
+    for column in range(margin + columns, lines.size // WIDTH):
         store(lines, column * WIDTH, right)

@@ -18,9 +18,13 @@ from tomolive.recon.filters import (
     to_lanes,
 )
 from tomolive.recon.flat_field import FlatField
-from tomolive.recon.memory import aligned_empty, aligned_floats
-from tomolive.recon.recursion import recursion
-from tomolive.recon.vectors import WIDTH
+from tomolive.recon.memory import CACHE_LINE, aligned_empty, aligned_floats
+from tomolive.recon.recursion import margin_of, recursion
+from tomolive.recon.vectors import WIDTH, fetch
+
+_AHEAD = 2
+"""Rows that are fetched from memory while those before are worked on: a band is a small part of a frame, and
+where the next frame goes on the processor cannot guess."""
 
 
 def correct_and_filter(
@@ -59,15 +63,28 @@ def correct_and_filter(
     return out
 
 
+@njit(inline="always")
+def _fetch_row(counts, number, row, first, last):
+    """Have a row fetched from memory; what is behind the last row is in the next projection."""
+    if row >= last:
+        number, row = number + 1, row + first - last
+    if number < counts.shape[0] and row < last:
+        line = counts[number, row]
+        for column in range(0, line.size, CACHE_LINE // line.itemsize):
+            fetch(line, column)
+
+
 @njit(nogil=True, cache=True)
 def _correct_and_filter(counts, dark, gain, half, first, last, kernel, edges, out):
     columns = counts.shape[2]
-    corrected = aligned_floats(WIDTH * columns).reshape(WIDTH, columns)
+    # rows a power of two apart would all lie in the same few lines of the cache
+    corrected = aligned_floats(WIDTH * (columns + WIDTH)).reshape(WIDTH, columns + WIDTH)
     work = scratch(columns, kernel)
     for number in range(counts.shape[0]):
         for top in range(first, last, WIDTH):
             bottom = min(top + WIDTH, last)
             for row in range(top, bottom):
-                correct_row(counts[number, row], dark[row], gain[row], half, corrected[row - top])
-            to_lanes(corrected[: bottom - top], kernel.near.size, edges, work[0])
+                _fetch_row(counts, number, row + _AHEAD, first, last)
+                correct_row(counts[number, row], dark[row], gain[row], half, corrected[row - top, :columns])
+            to_lanes(corrected[: bottom - top], columns, margin_of(kernel), edges, work[0])
             filter_lanes(work, kernel, top - first, bottom - first, out[number])

@@ -13,22 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-_LINE = 64
+CACHE_LINE = 64
+"""Bytes."""
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """Return an array like ``np.empty`` whose first element begins a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + _LINE, np.uint8)
-    start = -raw.__array_interface__["data"][0] % _LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
+    raw = np.empty(size + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, raw, -raw.ctypes.data % CACHE_LINE)
 
 
 @njit(nogil=True, cache=True)
 def aligned_floats(count):
     """Return ``count`` float32 that begin a cache line, within a kernel."""
-    raw = np.empty(count + _LINE // 4, np.float32)
-    start = -raw.ctypes.data % _LINE // 4
+    raw = np.empty(count + CACHE_LINE // 4, np.float32)
+    start = -raw.ctypes.data % CACHE_LINE // 4
     return raw[start : start + count]
 
 

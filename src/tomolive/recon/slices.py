@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
 from tomolive.geometry import angle_weights
-from tomolive.recon.backproject import add_to_block, add_to_slice, guarded, lanes
+from tomolive.recon.backproject import add_to_block, add_to_slice, guarded, lanes, slice_rows
 from tomolive.recon.binning import binned, binned_place
 from tomolive.recon.center import find_center
 from tomolive.recon.checks import check_angles
@@ -207,7 +207,7 @@ def _backproject(
 def _slice_adder(
     filtered: Floats, weights: Doubles, angles: Doubles, center: float, out: Floats, top: int
 ) -> Adder:
-    line = guarded(filtered[0], weights)
+    line = slice_rows(guarded(filtered[0], weights))
 
     def add(band: tuple[int, int]) -> None:
         low, high = band

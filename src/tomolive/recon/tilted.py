@@ -72,8 +72,10 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
     count, width, here = turned.shape
     pixels = image.shape[1]
     rows_first = np.empty((here, width), np.float32)
-    row = aligned_floats(-(-(width + 2 * _MARGIN) // (2 * WIDTH)) * 2 * WIDTH)
+    padded = -(-(width + 2 * _MARGIN) // (2 * WIDTH)) * 2 * WIDTH
+    row, rises = aligned_floats(padded), aligned_floats(padded)
     row[:] = 0
+    rises[:] = 0
     end = (row.size - 2 * WIDTH) << FRACTION
     total = np.zeros((image.shape[0], pixels + WIDTH), np.float32)
     # one projection at a time: its band stays in the cache for all lines that lie in it
@@ -99,12 +101,14 @@ def _add_to_lines(turned, first_row, rows, weights, starts, steps, heights, imag
             above, below = rows_first[min(max(upper, 0), here - 1)], rows_first[min(max(lower, 0), here - 1)]
             for column in range(width):
                 row[_MARGIN + column] = share_upper * above[column] + share_lower * below[column]
+            for column in range(_MARGIN - 1, _MARGIN + width):
+                rises[column] = (row[column + 1] - row[column]) * np.float32(2.0**-FRACTION)
             sums = total[line]
             place = fixed_point(starts[line, a] + _MARGIN)
             lowest, these = place + min(0, (WIDTH - 1) * step), places(place, step)
             for x in range(0, pixels, WIDTH):
                 if 0 <= lowest <= end:
-                    store(sums, x, load(sums, x) + interpolate(row, lowest, these))
+                    store(sums, x, load(sums, x) + interpolate(row, rises, lowest, these))
                 lowest, these = lowest + stride, advance(these, stride)
     for line in range(image.shape[0]):
         for x in range(pixels):

@@ -85,6 +85,26 @@ def _store(typing_context, array, index, value):  # noqa: ARG001
 
 
 @intrinsic
+def _fetch(typing_context, array, index):  # noqa: ARG001
+    """Have the cache line of ``array[index]``, of any type, fetched from memory to the second cache.
+
+    The first one is small, and what is being worked on lies there.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array_type = signature.args[0]
+        data = context.make_array(array_type)(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        function = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        prefetch = get_or_insert_function(builder.module, function, "llvm.prefetch.p0i8")
+        reading, second_cache, data = _INT32(0), _INT32(2), _INT32(1)
+        builder.call(prefetch, [place, reading, second_cache, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def _splat(typing_context, number):  # noqa: ARG001
     """Return a vector that holds ``number`` everywhere."""
 
@@ -203,15 +223,15 @@ def _advance(typing_context, places, stride):  # noqa: ARG001
 
 
 @intrinsic
-def _interpolate(typing_context, array, lowest, places):  # noqa: ARG001
+def _interpolate(typing_context, array, rises, lowest, places):  # noqa: ARG001
     """Return ``array`` at `places`, linear between neighbours.
 
-    ``array`` begins on a cache line; ``lowest`` is the least of the places, in full; the others are not more
-    than ``WIDTH - 1`` further.
+    ``rises`` is how much the next value is above each, times ``2**-FRACTION``. Both begin on a cache line;
+    ``lowest`` is the least of the places, in full; the others are not more than ``WIDTH - 1`` further.
     """
 
     def generate(context, builder, signature, arguments):
-        array, lowest, places = arguments
+        array, rises, lowest, places = arguments
 
         def constant(number):
             return ir.Constant(_INTEGERS, [number] * WIDTH)
@@ -220,15 +240,12 @@ def _interpolate(typing_context, array, lowest, places):  # noqa: ARG001
         block = builder.and_(column, column.type(-WIDTH))
         places = builder.bitcast(places, _INTEGERS)
         index = builder.lshr(places, constant(FRACTION))
-        following = builder.add(index, constant(1))
-        pick = partial(_pick, context, builder, signature.args[0], array, block)
-        below, above = pick(index), pick(following)
+        pick = partial(_pick, context, builder, block=block, index=index)
         share = builder.sitofp(builder.and_(places, constant(2**FRACTION - 1)), _VECTOR)
-        share = builder.fmul(share, ir.Constant(_VECTOR, [2.0**-FRACTION] * WIDTH))
-        rise = builder.fmul(share, builder.fsub(above, below), flags=("contract",))
-        return builder.fadd(below, rise, flags=("contract",))
+        rise = builder.fmul(share, pick(signature.args[1], rises), flags=("contract",))
+        return builder.fadd(pick(signature.args[0], array), rise, flags=("contract",))
 
-    return vector(array, types.int64, vector), generate
+    return vector(array, rises, types.int64, vector), generate
 
 
 def _pick(context, builder, array_type, array, block, index):
@@ -257,39 +274,51 @@ def _pick(context, builder, array_type, array, block, index):
     return picked
 
 
-def _everywhere(context, builder, array_type, array, place):
-    """Return a vector that holds ``array[place]`` everywhere."""
-    data = context.make_array(array_type)(context, builder, array).data
-    number = builder.load(builder.gep(data, [ir.IntType(64)(place)]))
-    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
-    return builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * WIDTH))
-
-
 @intrinsic(prefer_literal=True)
-def _multiples(typing_context, factors, value, count):  # noqa: ARG001
-    """Return a tuple of vectors, ``factors[j] value`` for j < count; they stay in registers."""
+def _spread(typing_context, numbers, count):  # noqa: ARG001
+    """Return a tuple of the first ``count`` numbers of an array, each everywhere in a vector.
+
+    They are read once, where a loop that writes would read those of an array each time.
+    """
 
     def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         result = ir.Constant(ir.ArrayType(_VECTOR, count.literal_value), ir.Undefined)
         for j in range(count.literal_value):
-            factor = _everywhere(context, builder, signature.args[0], arguments[0], j)
-            result = builder.insert_value(result, builder.fmul(factor, arguments[1]), j)
+            number = builder.load(builder.gep(data, [ir.IntType(64)(j)]))
+            first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, _INT32(0))
+            everywhere = builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * WIDTH))
+            result = builder.insert_value(result, everywhere, j)
         return result
 
-    return types.UniTuple(vector, count.literal_value)(factors, vector, count), generate
+    return types.UniTuple(vector, count.literal_value)(numbers, count), generate
+
+
+@intrinsic
+def _multiples(typing_context, factors, value):  # noqa: ARG001
+    """Return a tuple of vectors, ``factors[j] value``."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        result = arguments[0]
+        for j in range(factors.count):
+            product = builder.fmul(builder.extract_value(arguments[0], j), arguments[1])
+            result = builder.insert_value(result, product, j)
+        return result
+
+    return factors(factors, vector), generate
 
 
 @intrinsic
 def _decayed(typing_context, state, rate, value):  # noqa: ARG001
     """Return ``rate[j] state[j] + value`` for each vector of a tuple."""
 
-    def generate(context, builder, signature, arguments):
-        state = arguments[0]
-        for j in range(signature.args[0].count):
-            rate = _everywhere(context, builder, signature.args[1], arguments[1], j)
-            left = builder.fmul(rate, builder.extract_value(state, j), flags=("contract",))
-            state = builder.insert_value(state, builder.fadd(left, arguments[2], flags=("contract",)), j)
-        return state
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        result = arguments[0]
+        for j in range(state.count):
+            old, factor = builder.extract_value(arguments[0], j), builder.extract_value(arguments[1], j)
+            left = builder.fmul(factor, old, flags=("contract",))
+            result = builder.insert_value(result, builder.fadd(left, arguments[2], flags=("contract",)), j)
+        return result
 
     return state(state, rate, vector), generate
 
@@ -298,16 +327,41 @@ def _decayed(typing_context, state, rate, value):  # noqa: ARG001
 def _add_up(typing_context, value, state, factors):  # noqa: ARG001
     """Return ``value`` plus the sum of ``factors[j] state[j]``."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
         # two sums: neither waits for the other
         sums = [arguments[0], ir.Constant(_VECTOR, [0.0] * WIDTH)]
-        for j in range(signature.args[1].count):
-            factor = _everywhere(context, builder, signature.args[2], arguments[2], j)
-            more = builder.fmul(factor, builder.extract_value(arguments[1], j), flags=("contract",))
+        for j in range(state.count):
+            old, factor = (builder.extract_value(each, j) for each in arguments[1:])
+            more = builder.fmul(factor, old, flags=("contract",))
             sums[j % 2] = builder.fadd(sums[j % 2], more, flags=("contract",))
         return builder.fadd(*sums, flags=("contract",))
 
     return vector(vector, state, factors), generate
+
+
+@intrinsic
+def _add_around(typing_context, value, array, index, factors):  # noqa: ARG001
+    """Return ``value + factors[0] (a[-1] + a[1]) + factors[1] (a[-3] + a[3])`` and so on, for odd numbers.
+
+    ``a[j]`` is the vector that lies j vectors behind ``array[index]``.
+    """
+
+    def generate(context, builder, signature, arguments):
+        total, array, index, factors = arguments
+
+        def at(vectors):
+            place = builder.add(index, index.type(vectors * WIDTH))
+            value = builder.load(_place(context, builder, signature.args[1], array, place))
+            value.align = 4
+            return value
+
+        for j in range(signature.args[3].count):
+            both = builder.fadd(at(-2 * j - 1), at(2 * j + 1))
+            more = builder.fmul(builder.extract_value(factors, j), both, flags=("contract",))
+            total = builder.fadd(total, more, flags=("contract",))
+        return total
+
+    return vector(vector, array, index, factors), generate
 
 
 # as kernels call them: without the context that the compiler passes
@@ -316,8 +370,11 @@ store: Callable[..., Any] = _store
 places: Callable[..., Any] = _places
 advance: Callable[..., Any] = _advance
 interpolate: Callable[..., Any] = _interpolate
+spread: Callable[..., Any] = _spread
 multiples: Callable[..., Any] = _multiples
 decayed: Callable[..., Any] = _decayed
 add_up: Callable[..., Any] = _add_up
+add_around: Callable[..., Any] = _add_around
 splat: Callable[..., Any] = _splat
+fetch: Callable[..., Any] = _fetch
 transpose: Callable[..., Any] = _transpose

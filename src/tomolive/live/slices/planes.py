@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
-from tomolive.recon.backproject import add_to_line, add_to_slice, pick_row, upright_line
+from tomolive.recon.backproject import add_to_line, add_to_slice, pick_row, slice_rows, upright_line
 from tomolive.recon.oblique import oblique_plane
 from tomolive.recon.parallel import blocks, run
 from tomolive.recon.tilted import add_to_tilted
@@ -166,11 +166,11 @@ class PlaneSet:
     ) -> None:
         """Add guarded rows (n, columns + 3) to a plane across the axis."""
         (image,) = self._images[place]
-        rows = rows * weights[:, np.newaxis].astype(np.float32)
+        weighted = slice_rows(rows * weights[:, np.newaxis].astype(np.float32))
 
         def add(lines: tuple[int, int]) -> None:
             first, last = lines
-            add_to_slice(rows, angles, center, image[first:last], first)
+            add_to_slice(weighted, angles, center, image[first:last], first)
 
         run(add, self._lines, self._threads)
 
