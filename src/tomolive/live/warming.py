@@ -15,3 +15,5 @@ def warm_up(threads: int) -> None:
     slices.add(flats.repeat(4, axis=0), np.linspace(0, np.pi, 4), range(4))
     slices.finish()
     slices.slices()
+    # the plain ramp and the smoother filters are compiled apart
+    slices.restart(filter="hann")

@@ -27,7 +27,7 @@ from numba import njit
 
 from tomolive.recon import far
 from tomolive.recon.memory import aligned_floats
-from tomolive.recon.vectors import WIDTH, add_around, add_up, decayed, load, multiples, spread, store
+from tomolive.recon.vectors import WIDTH, add_up, decayed, load, multiples, spread, store
 from tomolive.recon.windows import WINDOWS, check_filter
 
 Floats = npt.NDArray[np.float32]
@@ -52,8 +52,9 @@ _AS_GOOD = 1e-6
 class Recursion(NamedTuple):
     """A filter's kernel in the form that the module describes, fast terms and slow ones; all float32."""
 
-    near_odd: Floats
-    """The kernel at the lags 1, 3 and so on until the tail begins."""
+    near_odd: tuple[np.float32, ...]
+    """The kernel at the lags 1, 3 and so on until the tail begins. Its length tells the compiler which of two
+    loops it compiles: that of the plain ramp, or that of the others."""
     near_even: Floats
     """At the lags 0, 2 and so on; of the plain ramp only that of 0, others are zero."""
     rate: Floats
@@ -98,9 +99,10 @@ def recursion(name: str, columns: int) -> Recursion:
     ends = neighbours + np.cumsum([0, far.TERMS, FAST, 0 if plain else far.TERMS])
     near, slow_odd, odd, slow_even, even = np.split(numbers, ends)
     near_odd, near_even = (near, near[:0]) if plain else (near[::2], near[1::2])
-    parts = near_odd, np.append(middle, near_even), fast, 1 / (1 - fast), odd, even
+    parts = np.append(middle, near_even), fast, 1 / (1 - fast), odd, even
     singles = [part.astype(np.float32) for part in parts]
-    return Recursion(*singles, slow=far.slow_terms(slow, slow_odd, slow_even))
+    slow_terms = far.slow_terms(slow, slow_odd, slow_even)
+    return Recursion(tuple(near_odd.astype(np.float32)), *singles, slow=slow_terms)
 
 
 def _rounded(numbers: Doubles) -> Doubles:
@@ -151,7 +153,13 @@ def margin_of(kernel):
 @njit(inline="always")
 def _begin(kernel):
     """Return the lag at which the tail begins."""
-    return 2 * kernel.near_odd.size + 1
+    return 2 * len(kernel.near_odd) + 1
+
+
+@njit(inline="always")
+def _plain(kernel):
+    """Return whether it is the plain ramp, whose tail is zero at every other lag: known when compiled."""
+    return len(kernel.near_odd) == _NEAR_RAMP
 
 
 @njit(nogil=True, cache=True)
@@ -176,13 +184,8 @@ def convolve(lines, kernel, work, columns, filtered, place, stride):
     margin = margin_of(kernel)
     far.convolve(lines, margin, kernel.slow, sums, nodes)
     columns += columns % 2
-    # compiled twice: what is known to be zero shall cost nothing
-    if kernel.even.size:
-        _forwards(lines, margin, kernel, False, nodes, columns, filtered, place, stride)
-        _backwards(lines, margin, kernel, False, columns, filtered, place, stride)
-    else:
-        _forwards(lines, margin, kernel, True, nodes, columns, filtered, place, stride)
-        _backwards(lines, margin, kernel, True, columns, filtered, place, stride)
+    _forwards(lines, margin, kernel, nodes, columns, filtered, place, stride)
+    _backwards(lines, margin, kernel, columns, filtered, place, stride)
 
 
 @njit(nogil=True, cache=True)
@@ -193,11 +196,10 @@ def room(columns):
 
 
 @njit(inline="always")
-def _forwards(lines, margin, kernel, plain, nodes, columns, filtered, place, stride):
+def _forwards(lines, margin, kernel, nodes, columns, filtered, place, stride):
     """Write what the columns far away, those near, and those before give."""
     p = q = multiples(spread(kernel.settled, FAST), load(lines, 0))
     rate, odd = spread(kernel.rate, FAST), spread(kernel.odd, FAST)
-    near = spread(kernel.near_odd, _NEAR_RAMP)
     here = margin * WIDTH
     behind = here - _begin(kernel) * WIDTH
     share = np.float32(2 / far.STEP)
@@ -208,49 +210,50 @@ def _forwards(lines, margin, kernel, plain, nodes, columns, filtered, place, str
         rise_q = share * (load(nodes, node + 3 * WIDTH) - far_q)
         far_q += np.float32(0.5) * rise_q
         for _ in range(first, min(first + far.STEP, columns), 2):
-            y = _near(far_p, lines, here, kernel, plain, near)
-            p, y = _tail(p, q, load(lines, behind), y, kernel, plain, rate, odd)
+            y = _near(far_p, lines, here, kernel)
+            p, y = _tail(p, q, load(lines, behind), y, kernel, rate, odd)
             store(filtered, place, y)
-            y = _near(far_q, lines, here + WIDTH, kernel, plain, near)
-            q, y = _tail(q, p, load(lines, behind + WIDTH), y, kernel, plain, rate, odd)
+            y = _near(far_q, lines, here + WIDTH, kernel)
+            q, y = _tail(q, p, load(lines, behind + WIDTH), y, kernel, rate, odd)
             store(filtered, place + stride, y)
             far_p, far_q = far_p + rise_p, far_q + rise_q
             here, behind, place = here + 2 * WIDTH, behind + 2 * WIDTH, place + 2 * stride
 
 
 @njit(inline="always")
-def _backwards(lines, margin, kernel, plain, columns, filtered, place, stride):
+def _backwards(lines, margin, kernel, columns, filtered, place, stride):
     """Add what the columns behind give."""
     p = q = multiples(spread(kernel.settled, FAST), load(lines, lines.size - WIDTH))
     rate, odd = spread(kernel.rate, FAST), spread(kernel.odd, FAST)
     ahead = (margin + columns - 1 + _begin(kernel)) * WIDTH
     place += (columns - 1) * stride
     for _ in range(0, columns, 2):
-        p, y = _tail(p, q, load(lines, ahead), load(filtered, place), kernel, plain, rate, odd)
+        p, y = _tail(p, q, load(lines, ahead), load(filtered, place), kernel, rate, odd)
         store(filtered, place, y)
         y = load(filtered, place - stride)
-        q, y = _tail(q, p, load(lines, ahead - WIDTH), y, kernel, plain, rate, odd)
+        q, y = _tail(q, p, load(lines, ahead - WIDTH), y, kernel, rate, odd)
         store(filtered, place - stride, y)
         ahead, place = ahead - 2 * WIDTH, place - 2 * stride
 
 
 @njit(inline="always")
-def _near(y, lines, here, kernel, plain, near):
+def _near(y, lines, here, kernel):
     """Return ``y`` with what a column and its neighbours give, those nearer than the tail."""
     y += kernel.near_even[0] * load(lines, here)
-    if plain:
-        return add_around(y, lines, here, near)
-    for i in range(_NEAR_OTHERS):
-        odd, even = (2 * i + 1) * WIDTH, (2 * i + 2) * WIDTH
-        y += kernel.near_odd[i] * (load(lines, here - odd) + load(lines, here + odd))
-        y += kernel.near_even[i + 1] * (load(lines, here - even) + load(lines, here + even))
+    for i in range(len(kernel.near_odd)):
+        lag = (2 * i + 1) * WIDTH
+        y += kernel.near_odd[i] * (load(lines, here - lag) + load(lines, here + lag))
+    if not _plain(kernel):
+        for i in range(1, kernel.near_even.size):
+            lag = 2 * i * WIDTH
+            y += kernel.near_even[i] * (load(lines, here - lag) + load(lines, here + lag))
     return y
 
 
 @njit(inline="always")
-def _tail(own, other, x, y, kernel, plain, rate, odd):
+def _tail(own, other, x, y, kernel, rate, odd):
     """Return the recursion after ``x``, and ``y`` with what the columns farther away on one side give."""
-    if not plain:
+    if not _plain(kernel):
         y = add_up(y, other, spread(kernel.even, FAST))
     own = decayed(own, rate, x)
     return own, add_up(y, own, odd)

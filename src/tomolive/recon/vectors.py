@@ -339,31 +339,6 @@ def _add_up(typing_context, value, state, factors):  # noqa: ARG001
     return vector(vector, state, factors), generate
 
 
-@intrinsic
-def _add_around(typing_context, value, array, index, factors):  # noqa: ARG001
-    """Return ``value + factors[0] (a[-1] + a[1]) + factors[1] (a[-3] + a[3])`` and so on, for odd numbers.
-
-    ``a[j]`` is the vector that lies j vectors behind ``array[index]``.
-    """
-
-    def generate(context, builder, signature, arguments):
-        total, array, index, factors = arguments
-
-        def at(vectors):
-            place = builder.add(index, index.type(vectors * WIDTH))
-            value = builder.load(_place(context, builder, signature.args[1], array, place))
-            value.align = 4
-            return value
-
-        for j in range(signature.args[3].count):
-            both = builder.fadd(at(-2 * j - 1), at(2 * j + 1))
-            more = builder.fmul(builder.extract_value(factors, j), both, flags=("contract",))
-            total = builder.fadd(total, more, flags=("contract",))
-        return total
-
-    return vector(vector, array, index, factors), generate
-
-
 # as kernels call them: without the context that the compiler passes
 load: Callable[..., Any] = _load
 store: Callable[..., Any] = _store
@@ -374,7 +349,6 @@ spread: Callable[..., Any] = _spread
 multiples: Callable[..., Any] = _multiples
 decayed: Callable[..., Any] = _decayed
 add_up: Callable[..., Any] = _add_up
-add_around: Callable[..., Any] = _add_around
 splat: Callable[..., Any] = _splat
 fetch: Callable[..., Any] = _fetch
 transpose: Callable[..., Any] = _transpose
