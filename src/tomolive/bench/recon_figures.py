@@ -12,6 +12,7 @@ ANGLES = {512: 720, 1024: 1500, 2048: 3000}
 """Detector columns -> projections of the scan that is reconstructed."""
 
 _TURNS = 10
+"""How many times as often as other work things are timed that take turns."""
 
 
 @dataclass(frozen=True)

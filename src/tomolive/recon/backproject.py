@@ -72,6 +72,8 @@ class SliceRows(NamedTuple):
     """Guarded rows with zeros at both ends, in whole groups of projections."""
     rises: npt.NDArray[np.float32]
     """How much the next value is above each, as `tomolive.recon.vectors.interpolate` wants it."""
+    count: int
+    """Of projections; the rest of the last group is nothing."""
     columns: int
     """Of the detector."""
 
@@ -88,7 +90,7 @@ def slice_rows(rows: npt.NDArray[np.float32]) -> SliceRows:
     np.subtract(values[:, 1:], values[:, :-1], out=rises[:, :-1])
     rises[:, -1] = 0
     rises *= _FLOAT(2.0**-FRACTION)
-    return SliceRows(values, rises, width - GUARDS)
+    return SliceRows(values, rises, count, width - GUARDS)
 
 
 def add_to_slice(
@@ -116,7 +118,7 @@ def add_to_slice(
     middle = (rows.columns - 1) / 2
     lines = first + np.arange(len(image)) if np.ndim(first) == 0 else np.asarray(first)
     steps, slopes = np.zeros((2, len(rows.values)))
-    steps[: len(angles)], slopes[: len(angles)] = np.cos(angles), np.sin(angles)
+    steps[: rows.count], slopes[: rows.count] = np.cos(angles), np.sin(angles)
     starts = center + 1 + _MARGIN - middle * (steps + slopes)
     _add_to_slice(rows.values, rows.rises, starts, slopes, steps, lines.astype(np.intp), image)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from tomolive.recon.backproject import fixed_point
+from tomolive.recon.filters import GUARDS
 from tomolive.recon.memory import aligned_floats
 from tomolive.recon.vectors import FRACTION, WIDTH, advance, interpolate, load, places, store
 
@@ -57,7 +58,7 @@ def add_to_tilted(
     first
         Number of its first line.
     """
-    middle = (turned.shape[1] - 4) / 2
+    middle = (turned.shape[1] - GUARDS - 1) / 2
     lines = first + np.arange(image.shape[0])
     heights = origin[0] + lines * down[0]
     cosines, sines = np.cos(angles), np.sin(angles)

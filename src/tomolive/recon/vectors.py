@@ -97,8 +97,8 @@ def _fetch(typing_context, array, index):  # noqa: ARG001
         place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
         function = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
         prefetch = get_or_insert_function(builder.module, function, "llvm.prefetch.p0i8")
-        reading, second_cache, data = _INT32(0), _INT32(2), _INT32(1)
-        builder.call(prefetch, [place, reading, second_cache, data])
+        reading, second_cache, of_data = _INT32(0), _INT32(2), _INT32(1)
+        builder.call(prefetch, [place, reading, second_cache, of_data])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
