@@ -167,7 +167,7 @@ def _recur(sums, slow, edge, place, step, nodes, first):
 
 @njit(inline="always")
 def between(nodes, node, start):
-    """Return a parabola behind a node: its value, its rise to the next column of its kind, and how that rises.
+    """Return a parabola behind a node: its value, its rise to the next column of its kind, the rise of that.
 
     With the nodes a, b, c, d the place s between b and c has the value
     ``b + s (c - b) - s (1 - s) (a - b - c + d) / 4``: exact for parabolas, and the same from either side.
