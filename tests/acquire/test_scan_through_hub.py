@@ -25,6 +25,32 @@ def uids(run: Any) -> list[str]:
     return found
 
 
+def test_a_wrong_path_is_warned_of(hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A mount that leads nowhere: no frames come, and the log says once which files are not where."""
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mounts = {str(data): str(elsewhere)}
+    dispatcher = RemoteDispatcher(hub, start="all", roots=[elsewhere], mounts=mounts, patience=0.5)
+    frames: list[Frames] = []
+    over = threading.Event()
+    dispatcher.subscribe(lambda *_: over.set(), "stop")
+    dispatcher.subscribe_frames(frames.append)
+    thread = threading.Thread(target=dispatcher.start)
+    thread.start()
+    try:
+        with Session(hub, spool=tmp_path / "spool") as session:
+            run_simulation(Simulation(**SMALL), session, data)
+        assert over.wait(TIMEOUT_S)
+    finally:
+        dispatcher.stop()
+        thread.join(TIMEOUT_S)
+    assert not frames
+    told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert told
+    assert all(str(elsewhere) in text for text in told)
+    assert len(told) == len(set(told)) <= 8  # four images, late and given up
+
+
 @pytest.mark.parametrize(("style", "plan"), [("async", "fly"), ("async", "step"), ("classic", "fly")])
 def test_a_consumer_gets_every_document_and_frame(
     hub: str, recorded: Any, recorder: Any, tmp_path: Path, style: Any, plan: Any

@@ -289,6 +289,30 @@ def test_projections_wait_in_a_short_queue_and_those_left_out_are_counted(starte
     assert "some projections are left out" in problem.text
 
 
+def test_one_that_is_given_up_is_told_of_before_and_during_every_scan(modules, tmp_path, scan_of):
+    """It could not be loaded while no scan was known: the waiting page says so, and that of the next scan."""
+    scan, store = scan_of.Scan(), SnapshotStore()
+    waiting = []
+
+    def it_is_told():
+        wait_for(lambda: worker._analyses.poll(())[0])
+        worker._publish()
+        waiting.append(store.latest.status)
+
+    worker = LiveReconstruction(
+        scan_of.Feeder([it_is_told, *scan.whole()]),
+        store,
+        Controls(),
+        results=tmp_path,
+        settings=LiveSettings(center=21.5, analysis=("broken_analysis:never",)),
+    )
+    worker.run()
+    why = "Analysis broken_analysis:never cannot be loaded: RuntimeError: no licence"
+    assert waiting[0].state == "waiting"
+    assert why in waiting[0].message
+    assert why in store.latest.status.message
+
+
 def test_findings_reach_the_page_and_the_results(modules, tmp_path, scan_of, monkeypatch):
     """A whole scan with a good, a stuck, a crashing and a broken analysis: the scan is as without them."""
     monkeypatch.setattr("tomolive.live.analysis.findings._PATIENCE_S", 4.0)

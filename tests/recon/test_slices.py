@@ -1,5 +1,6 @@
 """Slices against an analytic phantom, by both methods."""
 
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -226,6 +227,17 @@ def test_bad_input_is_named(change, named):
     arguments = {"sinograms": np.zeros((2, 10, 30)), "angles": half_turn(10), "center": 15.0} | change
     with pytest.raises(ReconstructionError, match=named):
         reconstruct(**arguments)
+
+
+@pytest.mark.parametrize("span", [180, 360])
+def test_degrees_are_warned_of(span):
+    """Angles from 0 to 180 or 360 are taken as they are, with a warning; half a turn is not warned of."""
+    sinogram = np.ones((90, 30), "f4")
+    with pytest.warns(UserWarning, match="if they are degrees"):
+        reconstruct(sinogram, np.linspace(0, span, 90, endpoint=False), 15.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reconstruct(sinogram, half_turn(90), 15.0)
 
 
 @pytest.mark.parametrize("name", FILTERS)

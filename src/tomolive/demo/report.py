@@ -112,7 +112,8 @@ class Report:
             lines += [f"              rms error {error}"] if error else []
         if d["slices_png"]:
             lines.append(f"  pictures    {d['slices_png']}")
-        lines.append("  open it     " + "\n              ".join(self.opening))
+        # without indentation: to be pasted
+        lines += ["  open it     in Python, when the demo has ended:", *self.opening]
         return "\n".join(lines) + "\n"
 
     def _center(self) -> str:

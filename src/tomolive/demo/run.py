@@ -116,6 +116,7 @@ def run_scans(plan: Plan, say: Say, json_file: Path | None = None) -> Report:
     say("starting catalog, hub, archive and live reconstruction ...")
     with plan.folder.in_use(), _running(plan, say) as running:
         say(f"watch it here: {running.page}    (Ctrl-C ends everything)")
+        say(f"its documents and images: {running.hub}    (tomolive watch {running.hub})")
         if plan.again and not plan.once:
             say(f"the images of the newest {plan.keep} scans stay in {plan.folder.data}")
         say("the scan begins in a few seconds ...")

@@ -24,7 +24,12 @@ def status_of(
         What else the user should know.
     """
     if watched is None:
-        return Status(updated=time.time(), filter=settings.filter, corrections=settings.corrections)
+        return Status(
+            message=" ".join(map(_sentence, more)),
+            updated=time.time(),
+            filter=settings.filter,
+            corrections=settings.corrections,
+        )
     scan = watched.scan
     tomogram: Shown | None = watched.tomogram
     trends = tomogram.trends(now=scan.closed) if tomogram else ()

@@ -375,6 +375,7 @@ class LiveReconstruction:
                 metrics.LIVE_LAG.set(shown.note_lag(time.monotonic() - shown.announced))
                 self._analyses.see_slices(shown)
         more = self._looks.notes(shown.tomogram.volume_shape) if shown and shown.tomogram else ()
+        more = (*more, *self._analyses.troubles)
         status = status_of(current, self._wishes.settings, self._silence, more)
         if self._orders:
             status = replace(status, volume=self._orders.progress)

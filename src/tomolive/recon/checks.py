@@ -1,9 +1,14 @@
 """Arguments that many functions take, checked, with errors that name them."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
 from tomolive.errors import ReconstructionError
+
+_DEGREES = 0.02
+"""Share of 180 or 360 by which the span of angles may miss it and still look like degrees."""
 
 
 def as_sinograms(
@@ -25,7 +30,10 @@ def as_sinograms(
 
 
 def check_angles(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return ``angles`` as float64 (n,); raises ReconstructionError unless finite and at least two."""
+    """Return ``angles`` as float64 (n,); raises ReconstructionError unless finite and at least two.
+
+    Angles that look like degrees are warned of: nothing but their span tells them from 29 or 57 turns.
+    """
     radians = np.asarray(angles, np.float64)
     if radians.ndim != 1 or radians.size < 2:
         raise ReconstructionError(
@@ -35,5 +43,12 @@ def check_angles(angles: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if bad.size:
         raise ReconstructionError(
             f"angles[{bad[0]}] is {radians[bad[0]]}; expected finite angles in radians ({bad.size} are not)"
+        )
+    span = np.ptp(radians)
+    if any(abs(span - turn) < _DEGREES * turn for turn in (180, 360)):
+        warnings.warn(
+            f"angles run over {span:g} radians, {span / (2 * np.pi):.1f} turns: if they are degrees, pass "
+            "np.radians(angles)",
+            stacklevel=3,
         )
     return radians

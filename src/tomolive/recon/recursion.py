@@ -97,16 +97,11 @@ def recursion(name: str, columns: int) -> Recursion:
     slow, fast = np.split(_decays(max(columns, _NARROW), begin), [far.TERMS])
     slow, fast = _rounded(np.exp(-far.STEP * slow)), _rounded(np.exp(-2 * fast))
     middle, found = _fit(name, max(columns, _NARROW), begin, slow, fast)
-    near_odd, near_even = (found.near, []) if plain else (found.near[::2], found.near[1::2])
-    return Recursion(
-        tuple(np.float32(near_odd)),
-        tuple(np.float32([middle, *near_even])),
-        np.float32(fast),
-        np.float32(1 / (1 - fast)),
-        np.float32(found.odd),
-        np.float32(found.even),
-        far.slow_terms(slow, found.slow_odd, found.slow_even),
-    )
+    near_odd, near_even = (found.near, found.near[:0]) if plain else (found.near[::2], found.near[1::2])
+    parts = near_odd, np.append(middle, near_even), fast, 1 / (1 - fast), found.odd, found.even
+    singles = [part.astype(np.float32) for part in parts]
+    slow_terms = far.slow_terms(slow, found.slow_odd, found.slow_even)
+    return Recursion(tuple(singles[0]), tuple(singles[1]), *singles[2:], slow=slow_terms)
 
 
 def _fit(name: str, columns: int, begin: int, slow: Doubles, fast: Doubles) -> tuple[float, _Numbers]:

@@ -124,6 +124,9 @@ class RemoteDispatcher:
     ) -> int:
         """Have ``callback`` called with blocks of frames, ``missing`` with those that no file holds.
 
+        Without ``missing`` the log warns of them: of each image of a run once when it is late, and once when
+        it is given up.
+
         Raises
         ------
         SettingsError
@@ -133,8 +136,7 @@ class RemoteDispatcher:
             raise SettingsError("subscribe_frames comes too late: call it before start(), which runs already")
         token = next(self._tokens)
         self._frame_callbacks[token] = callback
-        if missing is not None:
-            self._missing_callbacks[token] = missing
+        self._missing_callbacks[token] = missing or _MissingLog()
         return token
 
     def subscribe_idle(self, callback: Callable[[], Any]) -> int:
@@ -287,6 +289,31 @@ class RemoteDispatcher:
             if self._on_error == "stop":
                 raise
             log.exception("callback %r raised at %s", func, _describe(about))
+
+
+class _MissingLog:
+    """Warns of frames that no file holds: of each image of a run once, or a step scan would fill the log."""
+
+    def __init__(self) -> None:
+        self._run_uid = ""
+        self._told: set[tuple[str, str, bool]] = set()
+
+    def __call__(self, missing: "MissingFrames") -> None:
+        if missing.run_uid != self._run_uid:
+            self._run_uid = missing.run_uid
+            self._told.clear()
+        which = missing.stream, missing.data_key, missing.final
+        if which not in self._told:
+            self._told.add(which)
+            log.warning(
+                "frames of %s (stream %s, run %s) %s, from %d on: %s",
+                missing.data_key,
+                missing.stream,
+                missing.run_uid[:8],
+                "cannot be read" if missing.final else "cannot be read yet",
+                missing.first,
+                missing.reason,
+            )
 
 
 def _describe(about: About) -> str:

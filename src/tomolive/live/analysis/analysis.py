@@ -57,6 +57,8 @@ class Problem:
     run_uid: str
     """Of the scan that it was busy with, or empty."""
     text: str
+    lasting: bool = False
+    """Whether the analysis is given up."""
 
 
 class Analysis:
@@ -237,11 +239,11 @@ class Analysis:
     def _tell(self, text: str) -> None:
         busy = self._busy
         run_uid = busy.run_uid if busy else ""
-        log.warning("%s", text)
         # An analysis that fails for each picture says so once.
         if text != self._told:
             self._told = text
-            self._out.append(Problem(run_uid, text))
+            log.warning("%s", text)
+            self._out.append(Problem(run_uid, text, lasting=self._given_up))
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

@@ -29,6 +29,8 @@ class ScanAnalyses:
         """Scans whose last slices are with the analyses -> until when that is waited for."""
         self._volume: VolumeProgress | None = None
         """The last one that was shown."""
+        self.troubles: list[str] = []
+        """Which analyses are given up, and why: true whichever scan is shown."""
 
     def see_slices(self, watched: Watched, *, final: bool = False) -> None:
         """Show the slices of a scan to those that are idle, or for the last time to all."""
@@ -84,6 +86,8 @@ class ScanAnalyses:
                 if watched:
                     watched.findings.append(one)
                     about[one.run_uid] = watched
+            elif one.lasting:
+                self.troubles.append(one.text)
             else:
                 for told in [watched] if watched else by_uid.values():
                     told.tell(one.text)
