@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/tomolive demo $(ARGS)
 
-# Three processes even for two cores: a third of the time, most tests wait for other processes.
+# Three processes even for two cores, which stood idle a quarter of the time with two: tests wait for others.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
