@@ -15,7 +15,25 @@ from tomolive.stream.dispatcher import RemoteDispatcher
 
 TIMEOUT = 60.0
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-LONGEST = ("test_pages_run.py", "test_demo.py", "test_three_sessions.py", "test_demo_volume.py")
+LONGEST = (
+    "test_pages_run.py",
+    "test_demo.py",
+    "test_volume.py",
+    "test_page_browser.py",
+    "test_export.py",
+    "test_three_sessions.py",
+    "test_live_processes.py",
+    "test_archive.py",
+    "test_archive_faults.py",
+    "test_faults.py",
+    "test_result_documents.py",
+    "test_demo_volume.py",
+    "test_crew.py",
+    "test_accumulate.py",
+    "test_live_page.py",
+    "test_page_accessibility.py",
+    "test_standard_tools.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -71,6 +71,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("stage")
     images, results = folder / "images", folder / "results"
     images.mkdir()
+    written = {"live": {"results": str(results)}, "volume": {"folder": f"{folder}/volumes"}}
+    (folder / "live.yml").write_text(json.dumps(written))  # JSON is YAML
     with ExitStack() as stack:
         services = stack.enter_context(Services(folder))
 
@@ -85,7 +87,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         source, uri = hub["native"], catalog["uri"]
         waiting = [
             begin(f"archive --hub {source} --catalog {uri} --http {ANY}"),
-            begin(f"live --hub {source} --root {images} --results {results} --page {ANY} --start all"),
+            begin(f"live --config {folder}/live.yml --hub {source} --root {images} --page {ANY} --start all"),
         ]
         scan = f"simulate --hub {source} --data {images} --spool {folder}/spool {SMALL}"
         simulate = services.spawn("simulate", scan.split())

@@ -15,7 +15,6 @@ import ipaddress
 import os
 import secrets
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ _START_TIMEOUT_S = 120.0
 
 
 def configuration(
-    catalog: str, storage: Iterable[str], readable: Iterable[str | Path] = (), *, create: bool = True
+    catalog: str, storage: Iterable[str], readable: Iterable[str | Path] = ()
 ) -> dict[str, Any]:
     """Return the configuration of a Tiled server for Bluesky runs.
 
@@ -45,8 +44,6 @@ def configuration(
         or ``postgresql://user@host/storage`` (a second database).
     readable : iterable of path
         Folders where detectors write; files elsewhere are never read, whatever a document says.
-    create : bool
-        Make the tables of ``catalog`` if they are not there.
     """
     return {
         "trees": [
@@ -56,7 +53,7 @@ def configuration(
                 "args": {
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                     "uri": catalog,
-                    "init_if_not_exists": create,
+                    "init_if_not_exists": True,
                     "writable_storage": list(storage),
                     "readable_storage": [str(Path(folder).absolute()) for folder in readable],
                 },
@@ -91,7 +88,6 @@ def configuration_in(
         f"sqlite:///{directory / 'catalog.db'}",
         [arrays, f"duckdb:///{directory / 'storage.duckdb'}"],
         readable,
-        create=not _has_tables(directory / "catalog.db"),
     )
 
 
@@ -218,17 +214,20 @@ class CatalogServer:
         self._lock.close()
 
     def _application(self) -> Any:
-        from tiled.catalog.adapter import DatabaseInitializationError
         from tiled.server.app import build_app_from_config
         from tiled.server.settings import get_settings
 
+        from tomolive.catalog.tables import make_tables
+
         configured = configuration_in(self.directory, self.readable, self._databases)
         configured["authentication"] = {"single_user_api_key": self.api_key}
+        tree = configured["trees"][0]["args"]
         try:
-            application = build_app_from_config(configured)
-        except (DatabaseInitializationError, sqlite3.Error) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise CatalogError(f"cannot open the catalog in {self.directory}: {reason}") from None
+            make_tables(tree["uri"])
+        except CatalogError as error:
+            raise CatalogError(f"cannot open the catalog in {self.directory}: {error}") from error.__cause__
+        tree["init_if_not_exists"] = False
+        application = build_app_from_config(configured)
         # Tiled keeps one object of settings for the whole process: the key of the newest server in it would
         # be that of all of them.
         own = application.dependency_overrides[get_settings]().model_copy(
@@ -325,12 +324,3 @@ def _kept_key(path: Path) -> str:
     partial.write_text(key)
     partial.replace(path)  # so that a key that is there is whole, whenever this is killed
     return key
-
-
-def _has_tables(database: Path) -> bool:
-    """Whether the database was set up to the end; saves the start of another Python to find out."""
-    if not database.exists():
-        return False
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchall()
-        return bool(rows) and bool(connection.execute("SELECT 1 FROM alembic_version").fetchall())
