@@ -88,8 +88,8 @@ class _Numbers(NamedTuple):
 def recursion(name: str, columns: int) -> Recursion:
     """Find the form of a filter for rows of so many columns.
 
-    The largest error of the response, relative to the frequency (above half a wave in a row), is about 2e-4
-    up to four thousand columns.
+    The largest error of the response, relative to the frequency, is about 2e-4 in rows of up to four thousand
+    columns for waves of up to two thousand, wherever between nodes a column lies.
     """
     plain = check_filter(name) == "ramp"
     begin = 2 * (_NEAR_RAMP if plain else _NEAR_OTHERS) + 1
