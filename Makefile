@@ -7,9 +7,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/tomolive demo $(ARGS)
 
-# Three processes even for two cores, which stood idle a quarter of the time with two: tests wait for others.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
