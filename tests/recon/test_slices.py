@@ -10,6 +10,7 @@ from skimage.transform import iradon
 from tomolive import geometry
 from tomolive.errors import ReconstructionError
 from tomolive.recon import FILTERS, normalize, reconstruct
+from tomolive.recon.backproject import add_to_slice, slice_rows
 from tomolive.recon.filters import filter_rows
 
 METHODS = ("gridding", "backprojection")
@@ -254,3 +255,10 @@ def test_filters_keep_a_constant_row_at_zero_and_are_symmetric(name):
 def test_weights_come_from_geometry():
     """An incomplete scan keeps its grey level because its weights add up to pi."""
     assert geometry.angle_weights(half_turn(50)[:20]).sum() == pytest.approx(np.pi)
+
+
+def test_rows_without_angles_are_refused():
+    """Ten rows and four angles: an error, never rows that are drawn at an angle they do not have."""
+    rows = slice_rows(np.ones((10, 33), "f4"))
+    with pytest.raises(ValueError, match="broadcast"):
+        add_to_slice(rows, np.zeros(4), 15.0, np.zeros((30, 30), "f4"))
