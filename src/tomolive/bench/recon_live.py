@@ -55,7 +55,7 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
         alone = Clock(1, clock.rounds).best(correction)[0] / _BATCH
     rate = f"{1e3 / took:.0f} projections/s, {raw[0].nbytes / took / 1e6:.2f} GB/s, batches of {_BATCH}"
     yield Figure(work, "tomolive, all of it", took, 1.0, note=rate)
-    note = f"one thread; all of it costs {took / alone:.1f} times this"
+    note = f"one thread; all of it costs {took / alone:.1f} times this, the best of many rounds by turns"
     must = at_most(took / alone, 4, " times") if clock.threads == 1 else {}
     yield Figure(work, "dark, flat, -log alone", alone, alone / took, note=note, **must)
     slow = Clock(1, clock.rounds).best(_textbook(raw[:2], dark, flat, radians, at))[0] / 2

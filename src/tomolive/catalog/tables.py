@@ -31,7 +31,8 @@ def make_tables(uri: str) -> None:
     except DBAPIError as error:
         raise CatalogError(str(error.orig)) from None
     except Exception as error:  # each driver has its own for a server that is away or refuses
-        raise CatalogError(str(error).strip().splitlines()[-1]) from error
+        text = str(error).strip() or type(error).__name__  # a time limit, for one, has no words
+        raise CatalogError(text.splitlines()[-1]) from error
 
 
 async def _make_tables(uri: str) -> None:
