@@ -48,17 +48,16 @@ def live(size: int, clock: Clock) -> Iterator[Figure]:
         line_integrals(raw, field, out)
 
     work = f"live {size} x {size}, uint16"
-    if clock.threads == 1:
-        took, alone = (each / _BATCH for each in clock.by_turns(three_planes, correction))
-    else:
+    textbook = _textbook(raw[:2], dark, flat, radians, at)
+    took, alone, slow = Clock(1, clock.rounds).by_turns(three_planes, correction, textbook)
+    took, alone, slow = took / _BATCH, alone / _BATCH, slow / 2
+    if clock.threads != 1:
         took = clock.best(three_planes)[0] / _BATCH
-        alone = Clock(1, clock.rounds).best(correction)[0] / _BATCH
     rate = f"{1e3 / took:.0f} projections/s, {raw[0].nbytes / took / 1e6:.2f} GB/s, batches of {_BATCH}"
     yield Figure(work, "tomolive, all of it", took, 1.0, note=rate)
     note = f"one thread; all of it costs {took / alone:.1f} times this, the best of many rounds by turns"
     must = at_most(took / alone, 4, " times") if clock.threads == 1 else {}
     yield Figure(work, "dark, flat, -log alone", alone, alone / took, note=note, **must)
-    slow = Clock(1, clock.rounds).best(_textbook(raw[:2], dark, flat, radians, at))[0] / 2
     must = at_least(slow / took, 5)
     yield Figure(work, "textbook numba and scipy.fft", slow, slow / took, note="one thread", **must)
     yield from _on_demand(size, clock, [correct_and_filter(raw, field, band) for band in rows])
